@@ -1,0 +1,1 @@
+"""mdive: from (area, time window, event type) to a decision product."""

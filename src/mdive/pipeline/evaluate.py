@@ -1,0 +1,257 @@
+"""Evaluate one tile of one pass in memory: the one place where kernels meet blocks."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from mdive.errors import KernelError
+from mdive.model.plan import Grid
+from mdive.pipeline.locality import Focal, Global, Reduction
+from mdive.pipeline.operation import Node, Operation, fill_of
+from mdive.pipeline.passes import Pass
+from mdive.pipeline.window import Tiles, Window
+
+
+class Loader(Protocol):
+    """Reads bands of one source: band name -> (time, y, x) over the window."""
+
+    def __call__(self, source: str, bands: Sequence[str], window: Window) -> Mapping[str, np.ndarray]: ...
+
+
+Fetch = Callable[[Node, Window], np.ndarray]
+"""Reads a raster that an earlier pass kept, over any window (fill beyond what was kept)."""
+
+
+@dataclass(slots=True)
+class TileResult:
+    """What one tile of one pass leaves behind."""
+
+    kept: dict[str, np.ndarray] = field(default_factory=dict)
+    """Node key -> array over the tile, grown by the pass's margin at the grid's edge."""
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    """Product name -> array over the tile."""
+    maps: dict[str, np.ndarray] = field(default_factory=dict)
+    """Key of a global operation -> the array that its apply needs."""
+    parts: dict[str, Any] = field(default_factory=dict)
+    """Key of a reduction or global operation -> its part."""
+
+
+def evaluate_tile(
+    pass_: Pass,
+    tiles: Tiles,
+    index: int,
+    grid: Grid,
+    load: Loader,
+    fetch: Fetch,
+    states: Mapping[str, Any],
+    mapped: Callable[[str], np.ndarray],
+) -> TileResult:
+    """Evaluate one pass on one tile.
+
+    Parameters
+    ----------
+    pass_
+        What to compute.
+    tiles, index
+        The partition and which tile of it.
+    grid
+        The target grid.
+    load, fetch
+        How sources and kept rasters are read.
+    states
+        Node key -> state; for a global operation its state for this tile.
+    mapped
+        Key of a global operation -> what its map kept for this tile.
+    """
+    core = tiles[index]
+    base = tiles.owned(index, pass_.margin)
+    blocks: dict[str, np.ndarray] = {}
+    extent = {key: base.expand(halo) for key, halo in pass_.halo.items()}
+    uses = _uses(pass_)
+    result = TileResult()
+
+    for source, nodes in _loads_by_source(pass_).items():
+        widest = max(pass_.halo[n.key] for n in nodes)
+        window = base.expand(widest)
+        bands = load(source, [n.band for n in nodes], window)
+        for node in nodes:
+            blocks[node.key] = _cut(bands[node.band], window, extent[node.key])
+    for node in pass_.fetched:
+        blocks[node.key] = fetch(node, extent[node.key])
+
+    def settle(node: Node) -> None:
+        block = blocks[node.key]
+        for name, output in pass_.outputs.items():
+            if output.key == node.key:
+                result.outputs[name] = _cut(block, extent[node.key], core)
+        if any(k.key == node.key for k in pass_.kept):
+            result.kept[node.key] = _cut(block, extent[node.key], base)
+
+    def release(node: Node) -> None:
+        for source in node.inputs:
+            if source is not None and source.key in uses:
+                uses[source.key] -= 1
+                if uses[source.key] == 0:
+                    blocks.pop(source.key, None)
+
+    for node in pass_.nodes:
+        if node.operation is not None:
+            if isinstance(node.operation.locality, Global):
+                value = _apply(node, mapped(node.key), states[node.key], core, extent[node.key], grid)
+            else:
+                value = _compute(node, blocks, extent, states, grid)
+                release(node)
+            blocks[node.key] = value
+        settle(node)
+
+    for node in (*pass_.reductions, *pass_.maps):
+        arguments = [_argument(n, blocks, extent, core, states) for n in node.inputs]
+        assert node.operation is not None
+        value = node.operation.call(arguments, node.parameters, window=core, grid=grid)
+        if isinstance(node.operation.locality, Global):
+            kept, value = value
+            result.maps[node.key] = np.ascontiguousarray(kept, dtype=node.operation.locality.kept_dtype)
+        result.parts[node.key] = value
+        release(node)
+    return result
+
+
+def solve(node: Node, parts: Any, states: Mapping[str, Any], grid: Grid) -> Any:
+    """Turn parts (an iterator of ``(window, part)`` in tile order) into a state; for a node made of states alone, compute it.
+
+    Returns
+    -------
+    The state: for a global operation, a list with one state per tile.
+    """
+    operation = node.operation
+    assert operation is not None
+    locality = operation.locality
+    if isinstance(locality, Reduction):
+        total = locality.merge(part for _, part in parts)
+        return _finish(locality, total, node.parameters, grid)
+    if isinstance(locality, Global):
+        return _accepting(locality.solve, grid=grid)(parts, **node.parameters)
+    arguments = [states[n.key] if n is not None else None for n in node.inputs]
+    return operation.call(arguments, node.parameters, window=None, grid=grid)
+
+
+DEFAULT_GRID = Grid(crs="EPSG:32631", resolution=10.0, x0=0.0, y0=0.0, shape=(1, 1))
+"""Where a plain array lies when nobody says: 10 m pixels of a UTM zone."""
+
+
+def compute_whole(operation: Operation, rasters: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
+    """Run one operation on whole arrays: what lies beyond them is unknown (fill)."""
+    parameters = dict(parameters)
+    grid = parameters.pop("grid", DEFAULT_GRID)
+    bound = operation.bind(parameters)
+    arrays = [r if r is None or isinstance(r, dict) else np.asarray(r) for r in rasters]
+    shape = next((a.shape[-2:] for a in arrays if isinstance(a, np.ndarray) and a.ndim >= 2), (1, 1))
+    window = Window(0, 0, *shape)
+    locality = operation.locality
+    if isinstance(locality, Focal):
+        depth = locality.pixels(bound, grid)
+        padded = [_pad(a, depth) if isinstance(a, np.ndarray) and a.ndim >= 2 else a for a in arrays]
+        block = operation.call(padded, bound, window=window.expand(depth), grid=grid)
+        return _cut(block, window.expand(depth), window)
+    value = operation.call(arrays, bound, window=window, grid=grid)
+    if isinstance(locality, Reduction):
+        total = locality.merge(iter([value]))
+        return _finish(locality, total, bound, grid)
+    if isinstance(locality, Global):
+        kept, part = value
+        state = _accepting(locality.solve, grid=grid)(iter([(window, part)]), **bound)[0]
+        return np.ascontiguousarray(_call_apply(locality, kept, state, window, grid, bound), dtype=operation.dtype)
+    return value
+
+
+def _uses(pass_: Pass) -> dict[str, int]:
+    uses: dict[str, int] = {}
+    for node in (*pass_.nodes, *pass_.reductions, *pass_.maps):
+        if isinstance(node.operation, Operation) and not (isinstance(node.operation.locality, Global) and node in pass_.applied):
+            for source in node.inputs:
+                if source is not None:
+                    uses[source.key] = uses.get(source.key, 0) + 1
+    return uses
+
+
+def _loads_by_source(pass_: Pass) -> dict[str, list[Node]]:
+    grouped: dict[str, list[Node]] = {}
+    for node in pass_.nodes:
+        if node.is_load:
+            grouped.setdefault(node.source, []).append(node)
+    return grouped
+
+
+def _argument(
+    node: Node | None, blocks: Mapping[str, np.ndarray], extent: Mapping[str, Window], window: Window, states: Mapping[str, Any]
+) -> Any:
+    if node is None:
+        return None
+    if node.kind == "state":
+        return states[node.key]
+    return _cut(blocks[node.key], extent[node.key], window)
+
+
+def _compute(
+    node: Node, blocks: Mapping[str, np.ndarray], extent: Mapping[str, Window], states: Mapping[str, Any], grid: Grid
+) -> np.ndarray:
+    operation = node.operation
+    assert operation is not None
+    target = extent[node.key]
+    depth = operation.locality.pixels(node.parameters, grid) if isinstance(operation.locality, Focal) else 0
+    window = target.expand(depth)
+    arguments = [_argument(n, blocks, extent, window, states) for n in node.inputs]
+    value = operation.call(arguments, node.parameters, window=window, grid=grid)
+    if not isinstance(value, np.ndarray) or value.shape[-2:] != window.shape:
+        got = getattr(value, "shape", type(value).__name__)
+        raise KernelError(
+            f"operation {operation.name!r} returned {got} for a block of {window.shape} (rows, columns).",
+            f"A {operation.locality.name} kernel returns an array of its block's shape.",
+        )
+    return _cut(value, window, target)
+
+
+def _apply(node: Node, kept: np.ndarray, state: Any, core: Window, target: Window, grid: Grid) -> np.ndarray:
+    operation = node.operation
+    assert operation is not None
+    assert isinstance(operation.locality, Global)
+    value = _call_apply(operation.locality, kept, state, core, grid, node.parameters)
+    value = np.ascontiguousarray(value, dtype=operation.dtype)
+    if target == core:
+        return value
+    out = np.full((*value.shape[:-2], *target.shape), node.fill, dtype=operation.dtype)
+    out[(..., *core.within(target))] = value
+    return out
+
+
+def _call_apply(locality: Global, kept: np.ndarray, state: Any, window: Window, grid: Grid, parameters: Mapping[str, Any]) -> np.ndarray:
+    value: np.ndarray = _accepting(locality.apply, window=window, grid=grid)(kept, state, **parameters)
+    return value
+
+
+def _finish(locality: Reduction, total: Any, parameters: Mapping[str, Any], grid: Grid) -> Any:
+    return total if locality.finish is None else _accepting(locality.finish, grid=grid)(total, **parameters)
+
+
+def _accepting(function: Callable[..., Any], **injected: Any) -> Callable[..., Any]:
+    """Bind those of ``window`` and ``grid`` that a function asks for by name."""
+    names = inspect.signature(function).parameters
+    return functools.partial(function, **{k: v for k, v in injected.items() if k in names})
+
+
+def _cut(block: np.ndarray, have: Window, want: Window) -> np.ndarray:
+    """Return the part of a block, contiguous: a strided view and its copy may differ in the last bit of a sum."""
+    if have == want:
+        return block
+    return np.ascontiguousarray(block[(..., *want.within(have))])
+
+
+def _pad(array: np.ndarray, depth: int) -> np.ndarray:
+    width = [(0, 0)] * (array.ndim - 2) + [(depth, depth)] * 2
+    return np.pad(array, width, constant_values=fill_of(str(array.dtype)))
