@@ -1,1 +1,73 @@
-"""mdive: from (area, time window, event type) to a decision product."""
+"""mdive: from (area, time window, event type) to a decision product.
+
+Documents are data, verbs are functions:
+
+>>> import mdive
+>>> event = mdive.Event(event_class="flood", area=mdive.Area.from_bbox(-0.6, 39.2, -0.2, 39.5), window=("2024-10-28", "2024-11-08"))
+>>> plan = mdive.plan(event, catalog="planetary-computer")  # doctest: +SKIP
+>>> report = mdive.run(plan, out="valencia/")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mdive.engine.connect import connect
+    from mdive.engine.explain import explain
+    from mdive.engine.lazy import analyse, apply, load
+    from mdive.engine.planning import plan
+    from mdive.engine.report import open_run
+    from mdive.engine.run import resume, run
+    from mdive.model import Area, Event, Intent, Plan, TimeWindow
+
+__all__ = [
+    "Area",
+    "Event",
+    "Intent",
+    "Plan",
+    "TimeWindow",
+    "analyse",
+    "apply",
+    "connect",
+    "explain",
+    "load",
+    "open_run",
+    "plan",
+    "resume",
+    "run",
+]
+
+_WHERE = {
+    "Area": "mdive.model",
+    "Event": "mdive.model",
+    "Intent": "mdive.model",
+    "Plan": "mdive.model",
+    "TimeWindow": "mdive.model",
+    "analyse": "mdive.engine.lazy",
+    "apply": "mdive.engine.lazy",
+    "connect": "mdive.engine.connect",
+    "explain": "mdive.engine.explain",
+    "load": "mdive.engine.lazy",
+    "open_run": "mdive.engine.report",
+    "plan": "mdive.engine.planning",
+    "resume": "mdive.engine.run",
+    "run": "mdive.engine.run",
+}
+
+logging.getLogger("mdive").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'mdive' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

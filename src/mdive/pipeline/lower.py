@@ -86,6 +86,7 @@ def to_dask(
     sources: Sequence[Any] = (),
     times: int = 1,
     constants: Mapping[str, Any] = NOTHING,
+    shared: Mapping[str, Any] = NOTHING,
 ) -> dict[str, Any]:
     """Return a dask array for each output of a graph.
 
@@ -103,6 +104,8 @@ def to_dask(
         Length of the time axis, for outputs that have one.
     constants
         States that are given, by node key.
+    shared
+        Values that arguments name by key, sent once instead of with every task.
 
     Returns
     -------
@@ -113,7 +116,7 @@ def to_dask(
 
     passes = split(graph, grid)
     prefix = f"mdive-{digest([token, [n.key for n in graph], tiles.row_edges, tiles.col_edges])[:16]}"
-    tasks: dict[Any, Any] = {}
+    tasks: dict[Any, Any] = dict(shared)
     for pass_ in passes:
         p = pass_.index
         solved = [(f"{prefix}-s", q.index) for q in passes[:p] if q.solves]

@@ -107,7 +107,8 @@ def algorithm(
     """Declare a function that composes operations as an algorithm.
 
     The function takes one ``Bundle`` per phase, positional-only and named after the phase (``pre``, ``post``, ``static``), and parameters
-    keyword-only with ``Annotated`` limits; it returns a mapping from the name of each of ``outputs`` to a node. ``outputs[0]`` is the class raster.
+    keyword-only with ``Annotated`` limits; it returns a mapping from the name of each of ``outputs`` to a node.
+    ``outputs[0]`` is the class raster.
     """
 
     def mark(function: Callable[..., Mapping[str, Any]]) -> Callable[..., Mapping[str, Any]]:

@@ -1,0 +1,286 @@
+"""Surface water from clear optical observations: the five DSWE tests, seconded by two water indices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import numpy as np
+from pydantic import Field
+from scipy.special import expit, logit
+
+from mdive.algorithms import flood_tables as flood
+from mdive.algorithms.flood_dswe import (
+    AGGRESSIVE,
+    CONSERVATIVE,
+    DSWE_TESTS,
+    LIMITS,
+    NOT_COMPUTED,
+    SIGMA_INDEX,
+    STRENGTH,
+    WATER,
+    Awei,
+    Index,
+    Limits,
+    Partial,
+    Reflectance,
+    dswe_probability,
+    dswe_tests,
+)
+from mdive.algorithms.optical import best_observation, cause, cloud_buffer, first_valid, index_sigma, mndwi, ndwi, pick
+from mdive.model.flags import QC_FLAGS, UNOBSERVED
+from mdive.plugins import Bundle, Local, Metres, algorithm, operation
+
+Percent = Annotated[float, Field(ge=0, le=100, description="share, 0 to 100 %")]
+
+BLIND: Final = UNOBSERVED | QC_FLAGS["snow"]
+"""Bits that leave nothing to say about water: not seen, or snow on top."""
+
+POOL: Final = 2 / 3
+"""Weight of each of two opinions from one sensor in a log-linear pool, 1 / (1 + (K - 1) r): K = 2, and errors correlated by r = 0.5."""
+SURE: Final = 0.99
+"""No single look is surer: limits of reflectance know nothing of smoke, sun glint or a shadow that the mask missed."""
+DISAGREE: Final = 0.6
+"""Difference between the probabilities of the two opinions from which a pixel is flagged as a conflict."""
+
+
+@algorithm(
+    "flood.optical_index",
+    version="1.0.0",
+    needs={"post": ("blue", "green", "red", "nir08", "swir16", "swir22")},
+    optional={"static": ("occurrence",)},
+    sensor="optical",
+    outputs=(*flood.OPTICAL_PRODUCTS, DSWE_TESTS),
+    references=(
+        "10.3390/rs11040374",  # Jones 2019: DSWE
+        "10.1080/01431160600589179",  # Xu 2006: MNDWI
+        "10.1080/01431169608948714",  # McFeeters 1996: NDWI
+        "10.1016/j.rse.2013.08.029",  # Feyisa 2014: AWEI
+    ),
+)
+def optical_index(
+    post: Bundle,
+    static: Bundle,
+    /,
+    *,
+    wigt: Index = LIMITS.wigt,
+    awgt: Awei = LIMITS.awgt,
+    pswt_1_mndwi: Index = LIMITS.pswt_1_mndwi,
+    pswt_1_swir1: Reflectance = LIMITS.pswt_1_swir1,
+    pswt_1_nir: Reflectance = LIMITS.pswt_1_nir,
+    pswt_1_ndvi: Index = LIMITS.pswt_1_ndvi,
+    pswt_2_mndwi: Index = LIMITS.pswt_2_mndwi,
+    pswt_2_blue: Reflectance = LIMITS.pswt_2_blue,
+    pswt_2_swir1: Reflectance = LIMITS.pswt_2_swir1,
+    pswt_2_swir2: Reflectance = LIMITS.pswt_2_swir2,
+    pswt_2_nir: Reflectance = LIMITS.pswt_2_nir,
+    partial: Partial = "conservative",
+    permanent_water: Percent = 75.0,
+    cloud_margin: Metres = 60.0,
+) -> Mapping[str, Any]:
+    """Open and partial surface water from clear optical observations, by five spectral tests.
+
+    Parameters
+    ----------
+    post
+        Reflectance after the onset, and its cause plane.
+    static
+        ``occurrence``: how often water was seen there before, in percent. Without it all water is given as flood.
+    wigt, awgt, pswt_1_mndwi, pswt_1_swir1, pswt_1_nir, pswt_1_ndvi, pswt_2_mndwi, pswt_2_blue, pswt_2_swir1, pswt_2_swir2, pswt_2_nir
+        Limits of the tests, see ``flood_dswe.Limits``.
+    partial
+        Which partly wet pixels are class 4. The fifth test alone also holds for dark soil, so by default it takes the fourth as well.
+    permanent_water
+        Occurrence (%) from which water is permanent and no flood.
+    cloud_margin
+        Metres by which cloud and shadow are grown before they are left out.
+
+    Returns
+    -------
+    Nodes by product: extent, probability of water (open, or partial where that is a class), confidence in the class, standard deviation
+    of MNDWI, quality flags, test word.
+    """
+    limits = Limits(
+        wigt=wigt,
+        awgt=awgt,
+        pswt_1_mndwi=pswt_1_mndwi,
+        pswt_1_swir1=pswt_1_swir1,
+        pswt_1_nir=pswt_1_nir,
+        pswt_1_ndvi=pswt_1_ndvi,
+        pswt_2_mndwi=pswt_2_mndwi,
+        pswt_2_blue=pswt_2_blue,
+        pswt_2_swir1=pswt_2_swir1,
+        pswt_2_swir2=pswt_2_swir2,
+        pswt_2_nir=pswt_2_nir,
+    )
+    loaded = [post.blue, post.green, post.red, post.nir08, post.swir16, post.swir22]
+    mask = cloud_buffer(post.mask, metres=cloud_margin)
+    choice = best_observation(mask, *loaded)
+    why = cause(mask, choice)
+    bands = [pick(band, choice) for band in loaded]
+    _, green, _, nir08, swir16, _ = bands
+    occurrence = None if static.occurrence is None else first_valid(static.occurrence)
+
+    tests = dswe_tests(*bands, limits=limits)
+    by_tests = dswe_probability(*bands, limits=limits)
+    by_index = index_probability(green, nir08, swir16)
+    open_water = pool(by_tests, by_index, why)
+    wet = with_partial(open_water, by_tests, dswe_probability(*bands, limits=limits, partial=partial))
+    extent = water_class(tests, why, occurrence, partial=partial, permanent_water=permanent_water)
+    return {
+        "extent": extent,
+        "probability": wet,
+        "confidence": water_confidence(extent, open_water, wet),
+        "uncertainty": where_seen(index_sigma(green, swir16), why),
+        "qc": water_flags(why, by_tests, by_index, occurrence, permanent_water=permanent_water),
+        "dswe_tests": tests,
+    }
+
+
+@operation(Local(), dtype="float32")
+def index_probability(green: np.ndarray, nir08: np.ndarray, swir16: np.ndarray, /) -> np.ndarray:
+    """Return what NDWI and MNDWI say of their own published limit, zero: logistic in their mean over its standard deviation.
+
+    Parameters
+    ----------
+    green, nir08, swir16
+        Surface reflectance, (y, x).
+
+    Returns
+    -------
+    Probability of open water, (y, x); NaN where a band is missing or too dark for a ratio (then this opinion is not heard).
+    """
+    # NDWI falls for built-up land as for water, MNDWI falls for wet vegetation: each excuses the other's best-known error.
+    mean = (ndwi.kernel(green, nir08) + mndwi.kernel(green, swir16)) / 2
+    variance = (index_sigma.kernel(green, nir08) ** 2 + index_sigma.kernel(green, swir16) ** 2) / 4 + SIGMA_INDEX**2
+    probability: np.ndarray = expit(mean / np.sqrt(variance) * (np.pi / np.sqrt(3)))
+    return probability
+
+
+@operation(Local(), dtype="float32")
+def pool(first: np.ndarray, second: np.ndarray, why: np.ndarray, /) -> np.ndarray:
+    """Pool two probabilities log-linearly: the log-odds of both, each weighted by ``POOL``.
+
+    Parameters
+    ----------
+    first, second
+        Probabilities, (y, x). Where the second is NaN, the first stands alone.
+    why
+        Cause of each pixel, (y, x).
+
+    Returns
+    -------
+    Probability, at most ``SURE`` and at least 1 - ``SURE``; NaN where nothing was seen.
+    """
+    p, q = (np.clip(x.astype("float64"), 1 - SURE, SURE) for x in (first, second))
+    pooled = np.where(np.isnan(q), p, expit(POOL * (logit(p) + logit(q))))
+    return np.where(why & BLIND != 0, np.nan, np.clip(pooled, 1 - SURE, SURE))
+
+
+@operation(Local(), dtype="uint8")
+def water_class(
+    tests: np.ndarray,
+    why: np.ndarray,
+    occurrence: np.ndarray | None,
+    /,
+    *,
+    partial: Partial = "conservative",
+    permanent_water: Percent = 75.0,
+) -> np.ndarray:
+    """Return the flood class of each pixel.
+
+    Parameters
+    ----------
+    tests
+        Test word, (y, x).
+    why
+        Cause of each pixel, (y, x), bits of ``QC_FLAGS``.
+    occurrence
+        Share of looks with water, in percent, (y, x), NaN where unknown; or None.
+    partial, permanent_water
+        As in the algorithm.
+
+    Returns
+    -------
+    Codes of ``flood_tables.CLASSES``; what was not seen is never "not water".
+    """
+    strength = STRENGTH[tests]
+    lowest = {"none": WATER, "conservative": CONSERVATIVE, "aggressive": AGGRESSIVE}[partial]
+    wet = strength >= lowest
+    out = np.where(strength >= WATER, flood.FLOOD, np.where(wet, flood.PARTIAL_WATER, flood.NOT_WATER)).astype("uint8")
+    if occurrence is not None:
+        out[wet & (occurrence >= permanent_water)] = flood.PERMANENT_WATER
+    out[why & QC_FLAGS["snow"] != 0] = flood.SNOW
+    out[why & (QC_FLAGS["cloud"] | QC_FLAGS["shadow"]) != 0] = flood.CLOUD
+    out[why & (QC_FLAGS["nodata"] | QC_FLAGS["read_failure"] | QC_FLAGS["layover_shadow"]) != 0] = flood.FILL
+    out[(tests == NOT_COMPUTED) & (out < flood.HAND_MASKED)] = flood.FILL
+    return out
+
+
+@operation(Local(), dtype="float32")
+def with_partial(open_water: np.ndarray, by_tests: np.ndarray, at_least_partial: np.ndarray, /) -> np.ndarray:
+    """Add the probability of partial water, on which the tests alone have an opinion.
+
+    Parameters
+    ----------
+    open_water
+        Pooled probability of open water, (y, x).
+    by_tests, at_least_partial
+        Probabilities of open water, and of open or partial water, by the tests.
+
+    Returns
+    -------
+    Probability of open or partial water, at most ``SURE``; NaN where nothing was seen.
+    """
+    wet: np.ndarray = np.minimum(open_water + np.maximum(at_least_partial - by_tests, 0.0), SURE)
+    return wet
+
+
+@operation(Local(), dtype="float32")
+def water_confidence(extent: np.ndarray, open_water: np.ndarray, wet: np.ndarray, /) -> np.ndarray:
+    """Return the probability of the class that is given.
+
+    Parameters
+    ----------
+    extent
+        Flood classes, (y, x).
+    open_water, wet
+        Probabilities of open water, and of open or partial water.
+
+    Returns
+    -------
+    (y, x); NaN where nothing was seen.
+    """
+    water = (extent == flood.FLOOD) | (extent == flood.PERMANENT_WATER)
+    return np.where(water, open_water, np.where(extent == flood.PARTIAL_WATER, wet - open_water, 1.0 - wet))
+
+
+@operation(Local(), dtype="float32")
+def where_seen(values: np.ndarray, why: np.ndarray, /) -> np.ndarray:
+    """Return values where the ground was seen, NaN elsewhere; both (y, x)."""
+    return np.where(why & BLIND != 0, np.nan, values)
+
+
+@operation(Local(), dtype="uint16")
+def water_flags(
+    why: np.ndarray, by_tests: np.ndarray, by_index: np.ndarray, occurrence: np.ndarray | None, /, *, permanent_water: Percent = 75.0
+) -> np.ndarray:
+    """Return the cause of each pixel with two more bits: permanent water, and conflict between tests and indices.
+
+    Parameters
+    ----------
+    why
+        Cause of each pixel, (y, x).
+    by_tests, by_index
+        Probability of water by each opinion, NaN where it has none.
+    occurrence
+        Share of looks with water, in percent, or None.
+    permanent_water
+        Occurrence (%) from which water is permanent.
+    """
+    out = why.copy()
+    apart = np.abs(by_tests - by_index) > DISAGREE
+    out[apart & (why & BLIND == 0)] |= QC_FLAGS["conflict"]
+    if occurrence is not None:
+        out[occurrence >= permanent_water] |= QC_FLAGS["permanent_water"]
+    return out

@@ -1,0 +1,299 @@
+"""Open water from one radar scene: a threshold per polarisation that follows the scene, both weighed together, grown from sure seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import numpy as np
+from pydantic import Field
+from scipy.special import expit
+
+from mdive.algorithms import flood_tables as flood
+from mdive.algorithms.components import holes, hysteresis
+from mdive.algorithms.optical import best_observation, cause, first_valid, pick
+from mdive.algorithms.sar import GRDH_LOOKS, Looks, decibel, lee, lee_looks, usable_power, window_mean
+from mdive.algorithms.threshold import decision_sigma, lattice_histogram, log_odds, minimum_error_threshold, pooled, surface
+from mdive.model.flags import QC_FLAGS, UNOBSERVED
+from mdive.plugins import Bundle, Decibels, Fraction, Hectares, Local, Metres, algorithm, operation
+
+Percent = Annotated[float, Field(ge=0, le=100, description="share, 0 to 100 %")]
+
+CO_BOUNDS: Final = (-28.0, -11.0)
+CROSS_BOUNDS: Final = (-28.0, -18.0)
+"""dB. Thresholds outside separate two kinds of land, not land and water; those of DSWx-S1."""
+
+FALLBACK_SUPPORT: Final = 0.5
+"""Below this share of evidence from the scene's own windows the threshold is essentially the published one, and flagged so."""
+FALLBACK_QUALITY: Final = 0.6
+"""What a class is worth at most where the threshold does not come from the scene."""
+DISAGREE: Final = 0.6
+"""Difference of the probabilities of both polarisations from which a pixel is flagged as a conflict."""
+
+
+@algorithm(
+    "flood.sar_threshold",
+    version="1.0.0",
+    needs={"post": ("vv", "vh")},
+    optional={"static": ("hand", "occurrence")},
+    sensor="sar",
+    outputs=flood.SAR_PRODUCTS,
+    references=(
+        "10.1016/0031-3203(86)90030-0",  # Kittler and Illingworth 1986, minimum-error threshold
+        "10.1016/j.isprsjprs.2014.07.014",  # Martinis 2015, tiled thresholds for floods
+        "10.1109/TGRS.2017.2737664",  # Chini 2017, bimodality on a hierarchy of windows
+        "10.1080/01431161.2016.1192304",  # Twele 2016, automatic flood service
+        "10.1109/TPAMI.1980.4766994",  # Lee 1980, speckle filter
+    ),
+)
+def sar_threshold(
+    post: Bundle,
+    static: Bundle,
+    /,
+    *,
+    minimum_mapping_unit: Hectares = 0.3,
+    fallback_vv: Decibels = -15.5,
+    fallback_vh: Decibels = -23.0,
+    seed_probability: Fraction = 0.88,
+    grow_probability: Fraction = 0.27,
+    looks: Looks = GRDH_LOOKS,
+    maximum_hand: Metres = 20.0,
+    permanent_water: Percent = 75.0,
+) -> Mapping[str, Any]:
+    """Open water from one SAR scene by tiled minimum-error thresholds in both polarisations.
+
+    Parameters
+    ----------
+    post
+        Linear power (gamma0 or sigma0) after the onset, (time, y, x), and its cause plane.
+    static
+        ``hand``, height above the nearest drainage in m; ``occurrence``, how often water was seen there before, in percent. Without the
+        second all water counts as flood.
+    minimum_mapping_unit
+        Smaller water bodies are dropped and smaller holes in water are closed.
+    fallback_vv, fallback_vh
+        Published thresholds (ASF HydroSAR), used as such where no window of the scene shows water and land as two modes, and as what the
+        evidence of the scene is weighed against elsewhere.
+    seed_probability
+        A water body needs a pixel that is at least this probable (log-odds 2).
+    grow_probability
+        It reaches as far as pixels are at least this probable (log-odds -1): next to water, water is more likely than elsewhere.
+    looks
+        Equivalent number of looks of a pixel. The default is that of Sentinel-1 GRDH at 10 m.
+    maximum_hand
+        Higher above the drainage nothing is called flood; what looks like it there is class 250.
+    permanent_water
+        Occurrence (%) from which water is permanent, not flood.
+
+    Notes
+    -----
+    Filter and averages are in power; decibels serve the thresholds alone. A scene of land alone has no threshold of its own and keeps the
+    published one with its wide error, which takes a seed of about 3 dB below it in both polarisations.
+    """
+    choice = best_observation(post.mask, post.vv, post.vh)
+    why = cause(post.mask, choice)
+    hand = None if static.hand is None else first_valid(static.hand)
+    occurrence = None if static.occurrence is None else first_valid(static.occurrence)
+
+    odds, support, looking, error = [], [], [], []
+    for band, fallback, (lowest, highest) in ((post.vv, fallback_vv, CO_BOUNDS), (post.vh, fallback_vh, CROSS_BOUNDS)):
+        power = usable_power(pick(band, choice), why)
+        db = decibel(lee(power, looks=looks))
+        counts = lattice_histogram(db, hand, maximum_height=maximum_hand)
+        nodes = minimum_error_threshold(counts, fallback=fallback, lowest=lowest, highest=highest)
+        tau, sigma = surface(db, nodes, field="tau"), surface(db, nodes, field="sigma")
+        odds.append(log_odds(db, tau, sigma, looks=looks))
+        support.append(surface(db, nodes, field="support"))
+        looking.append(lee_looks(power, looks=looks))
+        error.append(sigma)
+
+    evidence = window_mean(pooled(*odds))
+    limits = {"maximum_hand": maximum_hand}
+    seed = likely(evidence, hand, probability=seed_probability, **limits)
+    grow = likely(evidence, hand, probability=grow_probability, **limits)
+    bodies = hysteresis(seed, grow, minimum_area=minimum_mapping_unit)
+    known = likely(evidence, hand, probability=0.0, **limits)
+    water = either(bodies, holes(bodies, known, minimum_area=minimum_mapping_unit))
+
+    extent = flood_class(
+        water, evidence, why, hand, occurrence, grow_probability=grow_probability, permanent_water=permanent_water, **limits
+    )
+    probability = water_probability(extent, evidence, grow_probability=grow_probability)
+    return {
+        "extent": extent,
+        "probability": probability,
+        "confidence": class_confidence(extent, probability, *support),
+        "uncertainty": decision_sigma(*looking, *error),
+        "qc": quality_flags(extent, why, *odds, *support, occurrence, permanent_water=permanent_water),
+    }
+
+
+@operation(Local(), dtype="bool")
+def likely(evidence: np.ndarray, hand: np.ndarray | None, /, *, probability: Fraction = 0.5, maximum_hand: Metres = 20.0) -> np.ndarray:
+    """Where open water is at least this probable and possible at all.
+
+    Parameters
+    ----------
+    evidence
+        Log-odds of water, (y, x), NaN where not observed.
+    hand
+        Height above the nearest drainage in m, or None; unknown height rules nothing out.
+    probability
+        Least probability; 0 asks only for a valid pixel.
+    maximum_hand
+        Water is not possible above it.
+
+    Returns
+    -------
+    False where not observed.
+    """
+    with np.errstate(invalid="ignore"):
+        good: np.ndarray = evidence >= _log_odds(probability)
+        if hand is not None:
+            good &= ~(hand > maximum_hand)
+    return good
+
+
+@operation(Local(), dtype="bool")
+def either(a: np.ndarray, b: np.ndarray, /) -> np.ndarray:
+    """Where one of two masks is true."""
+    return a | b
+
+
+@operation(Local(), dtype="uint8")
+def flood_class(
+    water: np.ndarray,
+    evidence: np.ndarray,
+    why: np.ndarray,
+    hand: np.ndarray | None,
+    occurrence: np.ndarray | None,
+    /,
+    *,
+    grow_probability: Fraction = 0.27,
+    maximum_hand: Metres = 20.0,
+    permanent_water: Percent = 75.0,
+) -> np.ndarray:
+    """Return the flood class of each pixel.
+
+    Parameters
+    ----------
+    water
+        Final water mask, (y, x).
+    evidence
+        Log-odds of water, NaN where not observed.
+    why
+        Cause of each pixel, bits of ``QC_FLAGS``.
+    hand, occurrence
+        Height above the nearest drainage in m, and share of looks with water in percent; NaN where unknown, or None.
+    grow_probability, maximum_hand, permanent_water
+        As in the algorithm.
+
+    Returns
+    -------
+    Codes of ``flood_tables.CLASSES``. What was not seen is never "not water"; nor is what looks like water where none can be.
+    """
+    out = np.where(water, np.uint8(flood.FLOOD), np.uint8(flood.NOT_WATER))
+    with np.errstate(invalid="ignore"):
+        if occurrence is not None:
+            out[water & (occurrence >= permanent_water)] = flood.PERMANENT_WATER
+        if hand is not None:
+            out[(hand > maximum_hand) & (evidence >= _log_odds(grow_probability))] = flood.HAND_MASKED
+    out[np.isnan(evidence)] = flood.FILL
+    out[why & QC_FLAGS["layover_shadow"] != 0] = flood.LAYOVER_SHADOW
+    out[why & (UNOBSERVED & ~QC_FLAGS["layover_shadow"]) != 0] = flood.FILL
+    return out
+
+
+@operation(Local(), dtype="float32")
+def water_probability(extent: np.ndarray, evidence: np.ndarray, /, *, grow_probability: Fraction = 0.27) -> np.ndarray:
+    """Return the probability of open water, given also the company that a pixel keeps.
+
+    A pixel that belongs to a water body is one next to water, for which water is more likely beforehand by as much as growing allows for
+    (so it is at least 0.5); one that does not is at most as probable as growing would have taken.
+
+    Parameters
+    ----------
+    extent
+        Flood classes, (y, x).
+    evidence
+        Log-odds of water.
+    grow_probability
+        As in the algorithm.
+
+    Returns
+    -------
+    (y, x); NaN where nothing is said.
+    """
+    least = _log_odds(grow_probability)
+    inside = expit(np.maximum(evidence - least, 0.0))
+    outside = expit(np.minimum(evidence, least))
+    return np.where(extent >= flood.HAND_MASKED, np.nan, np.where(extent == flood.NOT_WATER, outside, inside))
+
+
+@operation(Local(), dtype="float32")
+def class_confidence(extent: np.ndarray, probability: np.ndarray, co_support: np.ndarray, cross_support: np.ndarray, /) -> np.ndarray:
+    """Return the probability of the class that is given, times 0.6 where the threshold does not come from the scene.
+
+    Parameters
+    ----------
+    extent
+        Flood classes, (y, x).
+    probability
+        Of open water, NaN where nothing is said.
+    co_support, cross_support
+        How far windows of the scene carry the thresholds.
+    """
+    fallback = np.maximum(co_support, cross_support) < FALLBACK_SUPPORT
+    quality = np.where(fallback, np.float32(FALLBACK_QUALITY), np.float32(1.0))
+    return quality * np.where(extent == flood.NOT_WATER, 1.0 - probability, probability)
+
+
+@operation(Local(), dtype="uint16")
+def quality_flags(
+    extent: np.ndarray,
+    why: np.ndarray,
+    co: np.ndarray,
+    cross: np.ndarray,
+    co_support: np.ndarray,
+    cross_support: np.ndarray,
+    occurrence: np.ndarray | None,
+    /,
+    *,
+    permanent_water: Percent = 75.0,
+) -> np.ndarray:
+    """Return the cause of each pixel with what the method adds to it.
+
+    Parameters
+    ----------
+    extent
+        Flood classes, (y, x).
+    why
+        Cause of each pixel, bits of ``QC_FLAGS``.
+    co, cross
+        Log-odds of water by each polarisation.
+    co_support, cross_support
+        How far windows of the scene carry the thresholds.
+    occurrence
+        Share of looks with water, in percent, or None.
+    permanent_water
+        Occurrence (%) from which water is permanent.
+
+    Returns
+    -------
+    Bits ``threshold_fallback``, ``conflict`` (the polarisations disagree), ``hand_excluded``, ``permanent_water``, and ``nodata`` with
+    ``edge_contaminated`` where a scene was read but too little of the filter window was valid.
+    """
+    out = why.astype("uint16")
+    seen = why & UNOBSERVED == 0
+    out[seen & (extent == flood.FILL)] |= QC_FLAGS["nodata"] | QC_FLAGS["edge_contaminated"]
+    said = extent < flood.HAND_MASKED
+    out[said & (np.maximum(co_support, cross_support) < FALLBACK_SUPPORT)] |= QC_FLAGS["threshold_fallback"]
+    out[said & (np.abs(expit(co) - expit(cross)) > DISAGREE)] |= QC_FLAGS["conflict"]
+    out[extent == flood.HAND_MASKED] |= QC_FLAGS["hand_excluded"]
+    if occurrence is not None:
+        out[occurrence >= permanent_water] |= QC_FLAGS["permanent_water"]
+    return out
+
+
+def _log_odds(probability: float) -> float:
+    return -np.inf if probability == 0.0 else float(np.log(probability / (1.0 - probability)))

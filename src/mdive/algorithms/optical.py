@@ -1,0 +1,303 @@
+"""Optical building blocks: spectral indices and their error, cloud margins, and the mosaic of clear observations over time.
+
+Reflectance is surface reflectance as a fraction (0 to 1). Blocks are (y, x), or (time, y, x) where a kernel says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Annotated, Any, Final
+
+import numpy as np
+from pydantic import Field
+from scipy import ndimage
+
+from mdive.algorithms.ground import pixel_metres
+from mdive.model.flags import QC_FLAGS, UNOBSERVED
+from mdive.model.plan import Grid
+from mdive.plugins import Focal, Local, Metres, operation
+
+REFLECTANCE: Final = (-0.2, 1.6)
+"""What surface reflectance can be: -0.2 is the offset of the Landsat products, 1.6 the end of the valid range of Landsat and HLS;
+a number beyond belongs to a saturated or wrongly corrected pixel, and no index should follow it further."""
+
+DARK: Final = 0.02
+"""|a + b| below which a ratio says nothing: two bands near zero are as large as their error, and the index could be anything."""
+
+SIGMA_FLOOR: Final = 0.005
+SIGMA_RELATIVE: Final = 0.05
+"""Error of surface reflectance, sqrt(0.005² + (0.05 ρ)²): the specification of the Landsat and Sentinel-2 surface reflectance products."""
+
+NONE: Final = -1
+"""Choice of a pixel that no observation reaches."""
+
+
+# Indices ----------------------------------------------------------------------------------------------------------------------------------
+
+
+@operation(Local(), dtype="float32")
+def ndwi(green: np.ndarray, nir: np.ndarray, /) -> np.ndarray:
+    """Normalised difference water index, (G - N) / (G + N): positive over open water.
+
+    References
+    ----------
+    McFeeters (1996), 10.1080/01431169608948714.
+    """
+    return normalised_difference(green, nir)
+
+
+@operation(Local(), dtype="float32")
+def mndwi(green: np.ndarray, swir16: np.ndarray, /) -> np.ndarray:
+    """MNDWI, the modified NDWI, (G - S1) / (G + S1): as NDWI, but built-up land stays negative.
+
+    References
+    ----------
+    Xu (2006), 10.1080/01431160600589179.
+    """
+    return normalised_difference(green, swir16)
+
+
+@operation(Local(), dtype="float32")
+def ndvi(nir: np.ndarray, red: np.ndarray, /) -> np.ndarray:
+    """Normalised difference vegetation index, (N - R) / (N + R)."""
+    return normalised_difference(nir, red)
+
+
+@operation(Local(), dtype="float32")
+def nbr(nir08: np.ndarray, swir22: np.ndarray, /) -> np.ndarray:
+    """Normalised burn ratio, (N - S2) / (N + S2), with the narrow near infrared (Sentinel-2 B8A, Landsat B5).
+
+    References
+    ----------
+    Key and Benson (2006), FIREMON: Landscape Assessment, RMRS-GTR-164.
+    """
+    return normalised_difference(nir08, swir22)
+
+
+@operation(Local(), dtype="float32")
+def nbr2(swir16: np.ndarray, swir22: np.ndarray, /) -> np.ndarray:
+    """Normalised burn ratio 2, (S1 - S2) / (S1 + S2): falls where char replaces moist plants, and hardly follows illumination."""
+    return normalised_difference(swir16, swir22)
+
+
+@operation(Local(), dtype="float32")
+def awei_sh(blue: np.ndarray, green: np.ndarray, nir: np.ndarray, swir16: np.ndarray, swir22: np.ndarray, /) -> np.ndarray:
+    """Automated water extraction index for scenes with shadow, B + 2.5 G - 1.5 (N + S1) - 0.25 S2; reflectance units, water above 0.
+
+    References
+    ----------
+    Feyisa et al. (2014), 10.1016/j.rse.2013.08.029.
+    """
+    b, g, n, s1, s2 = (_numbers(x) for x in (blue, green, nir, swir16, swir22))
+    index: np.ndarray = b + 2.5 * g - 1.5 * (n + s1) - 0.25 * s2
+    return index
+
+
+@operation(Local(), dtype="float32")
+def awei_nsh(green: np.ndarray, nir: np.ndarray, swir16: np.ndarray, swir22: np.ndarray, /) -> np.ndarray:
+    """Automated water extraction index for scenes without shadow, 4 (G - S1) - (0.25 N + 2.75 S2); reflectance units, water above 0.
+
+    References
+    ----------
+    Feyisa et al. (2014), 10.1016/j.rse.2013.08.029.
+    """
+    g, n, s1, s2 = (_numbers(x) for x in (green, nir, swir16, swir22))
+    index: np.ndarray = 4.0 * (g - s1) - (0.25 * n + 2.75 * s2)
+    return index
+
+
+@operation(Local(), dtype="float32")
+def index_sigma(
+    a: np.ndarray,
+    b: np.ndarray,
+    /,
+    *,
+    floor: Annotated[float, Field(ge=0)] = SIGMA_FLOOR,
+    relative: Annotated[float, Field(ge=0)] = SIGMA_RELATIVE,
+    correlation: Annotated[float, Field(ge=-1, le=1)] = 0.0,
+) -> np.ndarray:
+    """Return the standard deviation of (a - b) / (a + b) that follows from the error of the reflectances.
+
+    σ_f = 2 / (a + b)² · sqrt(b² σ_a² + a² σ_b² - 2 a b r σ_a σ_b), with σ = sqrt(floor² + (relative · ρ)²) of each band.
+
+    Parameters
+    ----------
+    a, b
+        Reflectance, (y, x) or (time, y, x).
+    floor, relative
+        Absolute (reflectance) and relative part of the error of one band.
+    correlation
+        Of the two bands' errors (they share the atmosphere).
+
+    Returns
+    -------
+    σ_f, at most 1 (an index in [-1, 1] that is less certain than that is not known at all); NaN where the index is.
+    """
+    x, y = _numbers(a), _numbers(b)
+    total = x + y
+    sx, sy = np.hypot(floor, relative * x), np.hypot(floor, relative * y)
+    variance = (y * sx) ** 2 + (x * sy) ** 2 - 2.0 * correlation * x * y * sx * sy
+    total = np.where(np.abs(total) < DARK, np.nan, total)
+    return np.minimum(2.0 / (total * total) * np.sqrt(np.maximum(variance, 0.0)), 1.0)
+
+
+def normalised_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return (a - b) / (a + b) as float32.
+
+    Parameters
+    ----------
+    a, b
+        Reflectance; it is limited to ``REFLECTANCE`` first, the index itself never is. Integers are taken for stored numbers with
+        offset 0 (the ratio does not depend on their scale): converted first, so that unsigned numbers cannot wrap, and not limited.
+
+    Returns
+    -------
+    The index; NaN where a band is, and where |a + b| < ``DARK`` (integers: where it is 0).
+    """
+    x, y = _numbers(a), _numbers(b)
+    total = x + y
+    dark = np.abs(total) < DARK if _is_reflectance(a) and _is_reflectance(b) else total == 0
+    index: np.ndarray = (x - y) / np.where(dark, np.nan, total)
+    return index.astype("float32")
+
+
+def _is_reflectance(band: np.ndarray) -> bool:
+    return np.asarray(band).dtype.kind == "f"
+
+
+def _numbers(band: np.ndarray) -> np.ndarray:
+    """Return reflectance within its limits as float32; stored integers as float64 (all 32-bit numbers are exact there)."""
+    return np.clip(np.asarray(band, dtype="float32"), *REFLECTANCE) if _is_reflectance(band) else np.asarray(band, dtype="float64")
+
+
+# Masks and mosaics over time --------------------------------------------------------------------------------------------------------------
+
+
+def _buffer_radius(metres: float, grid: Grid) -> float:
+    return metres / pixel_metres(grid)
+
+
+def _buffer_depth(parameters: Mapping[str, Any], grid: Grid) -> int:
+    # The small term keeps 60 m at six pixels of 10 m, whatever the last bit of the quotient says.
+    return ceil(_buffer_radius(parameters["metres"], grid) - 1e-9)
+
+
+@operation(Focal(_buffer_depth), dtype="uint16")
+def cloud_buffer(mask: np.ndarray, /, *, grid: Grid, metres: Metres = 60.0) -> np.ndarray:
+    """Let cloud and cloud shadow reach further: their thin edges are what quality bands miss, and what looks like water or burn.
+
+    Parameters
+    ----------
+    mask
+        Cause plane, (time, y, x) or (y, x), bits of ``QC_FLAGS``.
+    metres
+        Radius of the disk. 60 m is three pixels of 20 m, the margin of the Sentinel-2 scene classification in SCIENCE's mask rules;
+        WOfS uses a disk of 3.5 pixels of 25 m.
+
+    Returns
+    -------
+    The plane with the bits ``cloud`` and ``shadow`` grown, each on its own.
+    """
+    radius, reach = _buffer_radius(metres, grid), _buffer_depth({"metres": metres}, grid)
+    out = np.array(mask, dtype="uint16")
+    if reach < 1:
+        return out
+    rows, cols = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    disk = rows * rows + cols * cols <= radius * radius + 1e-9
+    layers = out.reshape(-1, *out.shape[-2:])
+    for layer in layers:
+        for bit in (QC_FLAGS["cloud"], QC_FLAGS["shadow"]):
+            found = layer & bit != 0
+            if found.any():
+                layer[ndimage.binary_dilation(found, disk)] |= bit
+    return layers.reshape(out.shape)
+
+
+@operation(Local(), dtype="int16", fill=NONE, over_time=True)
+def best_observation(mask: np.ndarray, /, *bands: np.ndarray) -> np.ndarray:
+    """Choose one observation per pixel: the first clear one in the plan's order, and else the one that says most.
+
+    Order: nothing masked; snow alone; all bands there but masked (cloud, shadow); earlier in the plan before later.
+    One choice for all bands, so that no index mixes two dates.
+
+    Parameters
+    ----------
+    mask
+        Cause plane, (time, y, x).
+    bands
+        The bands that will be used together, each (time, y, x), NaN where nothing was read.
+
+    Returns
+    -------
+    Index along time, (y, x); ``NONE`` where no observation has all bands.
+    """
+    mask = _stack(mask)
+    present = np.ones(mask.shape, dtype=bool)
+    for band in bands:
+        present &= np.isfinite(_stack(band))
+    rank = np.where(mask & UNOBSERVED != 0, np.uint8(2), np.where(mask & QC_FLAGS["snow"] != 0, np.uint8(1), np.uint8(0)))
+    rank[~present] = 3
+    choice: np.ndarray = np.argmin(rank, axis=0).astype("int16")
+    choice[~present.any(axis=0)] = NONE
+    return choice
+
+
+@operation(Local(), dtype="float32", over_time=True)
+def first_valid(band: np.ndarray, /) -> np.ndarray:
+    """Return the first number that is not NaN along time, in the plan's order; (time, y, x) in, (y, x) out."""
+    stack = _stack(band)
+    first = np.argmax(np.isfinite(stack), axis=0)[np.newaxis]
+    values: np.ndarray = np.take_along_axis(stack, first, axis=0)[0]
+    return values
+
+
+@operation(Local(), dtype="float32", over_time=True)
+def pick(band: np.ndarray, choice: np.ndarray, /) -> np.ndarray:
+    """Return one band of the chosen observations.
+
+    Parameters
+    ----------
+    band
+        (time, y, x).
+    choice
+        From ``best_observation``, (y, x).
+
+    Returns
+    -------
+    (y, x); NaN where there is no choice.
+    """
+    return np.where(choice == NONE, np.nan, _at(_stack(band), choice))
+
+
+@operation(Local(), dtype="uint16", over_time=True)
+def cause(mask: np.ndarray, choice: np.ndarray, /) -> np.ndarray:
+    """Collapse the cause plane over time.
+
+    Parameters
+    ----------
+    mask
+        Cause plane, (time, y, x).
+    choice
+        From ``best_observation``, (y, x).
+
+    Returns
+    -------
+    (y, x): the bits of the chosen observation. Where it was not clear, ``read_failure`` joins if any observation could not be read,
+    because that one might have been clear. Where there is no choice: all reasons together, ``nodata`` if none was given.
+    """
+    stack = _stack(mask).astype("uint16", copy=False)
+    bits, every = _at(stack, choice), np.bitwise_or.reduce(stack, axis=0)
+    bits |= np.where(bits & UNOBSERVED != 0, every & np.uint16(QC_FLAGS["read_failure"]), np.uint16(0))
+    reasons = every & np.uint16(UNOBSERVED)
+    return np.where(choice == NONE, np.where(reasons == 0, np.uint16(QC_FLAGS["nodata"]), reasons), bits)
+
+
+def _stack(block: np.ndarray) -> np.ndarray:
+    """Return (time, y, x); a single (y, x) raster is one observation."""
+    return block[np.newaxis] if block.ndim == 2 else block
+
+
+def _at(stack: np.ndarray, choice: np.ndarray) -> np.ndarray:
+    values: np.ndarray = np.take_along_axis(stack, np.maximum(choice, 0)[np.newaxis].astype("int64"), axis=0)[0]
+    return values

@@ -1,0 +1,446 @@
+"""A water threshold that follows the scene: histograms on a lattice, minimum-error thresholds where two modes are seen, and a surface of them.
+
+Where no window of the scene shows two modes there is nothing to adapt to, and the surface is the published fixed threshold with its wide error.
+Between the two extremes evidence is weighed, never switched: each bimodal window pulls the published value towards its own by its precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from math import ceil
+from typing import Final, Literal
+
+import numba
+import numpy as np
+
+from mdive.algorithms.ground import pixel_metres
+from mdive.algorithms.sar import GRDH_LOOKS, Looks
+from mdive.algorithms.uncertainty import decibel_std, log_odds_below
+from mdive.model.plan import Grid
+from mdive.plugins import Decibels, Local, Metres, Reduction, Window, operation
+
+Field = Literal["tau", "sigma", "support"]
+"""What a threshold surface tells: threshold and its standard deviation in dB, and how far windows of the scene carry it, 0 to 1."""
+
+LOWEST: Final = -35.0
+STEP: Final = 0.1
+BINS: Final = 450
+"""Fixed bins from -35 to 10 dB, so that counts of different tiles add up; what lies outside is counted in the end bins."""
+
+LEAF: Final = 750.0
+"""Metres. Edge of the smallest cell of the lattice: half of the smallest window, 1.5 km, which holds enough of a river and its banks."""
+MOST_LEAVES: Final = 32_768
+"""Leaves double their edge until no more than these cover the grid (18,400 km² at 750 m), so that histograms never need more than 60 MB."""
+WINDOWS: Final = (8, 4, 2)
+"""Edges of the windows in leaves, 6, 3 and 1.5 km, in half steps: a window must hold both modes in comparable amounts to show a valley,
+and floods come in all sizes. 3 km at 30 m is the 100 pixels of the ASF water map."""
+VALID_SHARE: Final = 1 / 3
+"""Least share of valid pixels in a window."""
+
+SEPARABILITY: Final = 0.70
+"""Least share of the variance that lies between the two classes. One normal mode reaches 2/π = 0.64, a uniform distribution 0.75; 0.70 is DSWx-S1's."""
+ASHMAN: Final = 2.0
+"""Least distance of the means in pooled standard deviations; two normal modes of equal weight show two peaks from there on (Ashman 1994)."""
+RATIO: Final = 0.1
+"""Least ratio of the smaller class to the larger (Chini 2017): below, the smaller mode is a tail."""
+VALLEY: Final = 0.8
+"""Largest density between the modes, relative to the lower peak: the modes must be seen, not only fitted."""
+SMOOTH: Final = 5
+"""Bins on each side of the two passes of a running mean that precedes the search for peaks and valley: 1 dB, about the speckle left by the filter."""
+TAIL: Final = 0.02
+"""Share of the pixels on each side within which the criterion is not minimised: it falls without bound where a class is a single bin."""
+
+WINDOW_ERROR: Final = 1.5
+"""dB. Standard deviation of the threshold of one window around the best one: land cover and water roughness differ from window to window."""
+PRIOR_ERROR: Final = 2.0
+"""dB. Standard deviation of the best threshold of a scene around the published one (published thresholds spread over about ±3 dB)."""
+REACH: Final = 25_000.0
+"""Metres over which a window's threshold loses half of its weight, and soon all: 25 km is 2 to 3 degrees of incidence in a Sentinel-1 swath, and with it 0.5 dB."""
+NODE: Final = 4
+"""Leaves between the nodes of the threshold surface: it varies over ``REACH``, so 3 km are ample."""
+
+MISLED: Final = 0.1
+"""Share of pixels of which one polarisation knows nothing: water roughened by wind, wet smooth soil, noise floor. Bounds its log-odds to ±2.9."""
+
+
+def leaf_pixels(grid: Grid) -> int:
+    """Return the edge of a leaf in pixels of this grid."""
+    leaf = max(1, round(LEAF / pixel_metres(grid)))
+    while ceil(grid.shape[0] / leaf) * ceil(grid.shape[1] / leaf) > MOST_LEAVES:
+        leaf *= 2
+    return leaf
+
+
+def _merge(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Add the leaves of all tiles into one compact array; a leaf that tiles share gets something from each."""
+    iterator: Iterator[Mapping[str, np.ndarray]] = iter(parts)
+    part = next(iterator)
+    rows, cols, leaf = (int(n) for n in part["place"][2:])
+    # No leaf holds more pixels than it has, so most lattices fit into half the memory.
+    total = np.zeros((rows, cols, BINS), dtype="uint16" if leaf * leaf <= np.iinfo("uint16").max else "uint32")
+    while True:
+        i, j = (int(n) for n in part["place"][:2])
+        counts = part["counts"]
+        total[i : i + counts.shape[0], j : j + counts.shape[1]] += counts.astype(total.dtype)
+        try:
+            part = next(iterator)
+        except StopIteration:
+            return {"counts": total, "leaf": np.array(leaf)}
+
+
+@operation(Reduction(merge=_merge), dtype="int64")
+def lattice_histogram(
+    db: np.ndarray, height: np.ndarray | None, /, *, window: Window, grid: Grid, maximum_height: Metres = 20.0
+) -> dict[str, np.ndarray]:
+    """Count backscatter in the cells of a lattice that is anchored at the grid's upper left corner.
+
+    Parameters
+    ----------
+    db
+        Backscatter in dB, (y, x), NaN where not valid.
+    height
+        Height above the nearest drainage in m, or None: pixels above ``maximum_height`` cannot hold flood water and are not counted, so
+        that radar shadow on slopes does not pass for a mode. Unknown height counts.
+
+    Returns
+    -------
+    ``counts`` (rows, columns, bins) of the leaves, and ``leaf``, their edge in pixels.
+    """
+    leaf = leaf_pixels(grid)
+    shape = tuple(-(-n // leaf) for n in grid.shape)
+    first = window.row // leaf, window.col // leaf
+    last = (window.row_end - 1) // leaf + 1, (window.col_end - 1) // leaf + 1
+    counts = np.zeros((last[0] - first[0], last[1] - first[1], BINS), dtype="uint32")
+    good = np.isfinite(db)
+    if height is not None:
+        with np.errstate(invalid="ignore"):
+            good &= ~(height > maximum_height)
+    _count(np.ascontiguousarray(db), good, window.row - first[0] * leaf, window.col - first[1] * leaf, leaf, counts)
+    return {"counts": counts, "place": np.array([*first, *shape, leaf])}
+
+
+@operation(Local(), dtype="float32", units="dB")
+def minimum_error_threshold(
+    histograms: Mapping[str, np.ndarray], /, *, grid: Grid, fallback: Decibels, lowest: Decibels, highest: Decibels
+) -> dict[str, np.ndarray]:
+    """Turn lattice histograms into a surface of thresholds.
+
+    A window counts if enough of it is valid, if its histogram has two modes (share of variance between classes, Ashman's D, share of the smaller
+    class, a visible valley) and if its minimum-error threshold is physical. At each node of the surface the threshold is the precision-weighted
+    mean of the published one and those of the windows, whose errors grow with distance.
+
+    Parameters
+    ----------
+    histograms
+        From ``lattice_histogram``.
+    fallback
+        The published threshold: what the surface is where no window counts.
+    lowest, highest
+        Bounds of a physical threshold.
+
+    Returns
+    -------
+    ``tau`` and ``sigma`` (dB) and ``support`` (0: published value alone, 1: windows alone) at the nodes, (rows, columns); ``spacing``, pixels
+    between nodes, the first of which lies half of that inside the grid's corner; ``windows``, one row (row, column, size in leaves, threshold,
+    share below it, separability, Ashman's D) per window that counts.
+
+    References
+    ----------
+    Kittler and Illingworth (1986), 10.1016/0031-3203(86)90030-0; Martinis et al. (2015), 10.1016/j.isprsjprs.2014.07.014;
+    Chini et al. (2017), 10.1109/TGRS.2017.2737664.
+    """
+    counts, leaf = histograms["counts"], int(histograms["leaf"])
+    found = np.concatenate([_windows(counts, size, leaf, lowest, highest) for size in WINDOWS])
+    nodes = tuple(-(-n // NODE) for n in counts.shape[:2])
+    tau, sigma, support = (np.empty(nodes) for _ in range(3))
+    centres = found[:, :2] + 0.5 * found[:, 2:3]
+    weight = _weights(found[:, :3].astype("int64"), counts.shape[0], counts.shape[1])
+    _surface(centres, found[:, 3], weight, leaf * pixel_metres(grid) / REACH, fallback, tau, sigma, support)
+    single = {"tau": tau.astype("float32"), "sigma": sigma.astype("float32"), "support": support.astype("float32")}
+    return {**single, "spacing": np.array(NODE * leaf), "windows": found}
+
+
+@operation(Local(), dtype="float32")
+def surface(like: np.ndarray, nodes: Mapping[str, np.ndarray], /, *, window: Window, field: Field = "tau") -> np.ndarray:
+    """Return a threshold surface at each pixel, bilinear between its nodes.
+
+    Parameters
+    ----------
+    like
+        Any raster of the grid, (y, x).
+    nodes
+        From ``minimum_error_threshold``.
+    field
+        Which of its fields.
+    """
+    out = np.empty(like.shape, dtype="float32")
+    _interpolate(nodes[field], int(nodes["spacing"]), window.row, window.col, out)
+    return out
+
+
+@operation(Local(), dtype="float32")
+def log_odds(db: np.ndarray, tau: np.ndarray, sigma: np.ndarray, /, *, looks: Looks = GRDH_LOOKS) -> np.ndarray:
+    """Return the log-odds of water by one polarisation: that backscatter lies below a threshold that is itself uncertain.
+
+    Parameters
+    ----------
+    db
+        Filtered backscatter in dB, (y, x).
+    tau, sigma
+        Threshold and its standard deviation in dB, (y, x).
+    looks
+        Of one pixel *before* filtering: its speckle (2.2 dB at 4.4 looks) stands for the spread inside a class after filtering, of which
+        texture and correlated speckle make more than the filter takes away (1.3 to 3 dB in bimodal windows of real scenes).
+
+    Returns
+    -------
+    Within ± ln((2 − m) / m) for m = ``MISLED``, ± 2.9; NaN where backscatter is.
+    """
+    out = np.empty(db.shape, dtype="float32")
+    _log_odds(db, tau, sigma, decibel_std(looks), out)
+    return out
+
+
+@operation(Local(), dtype="float32")
+def pooled(co: np.ndarray, cross: np.ndarray, /) -> np.ndarray:
+    """Return the log-odds of water by both polarisations together: their mean, or the one that is there.
+
+    The mean, not the sum: both look at the same surface at the same moment, and a sum would count their common errors twice. Each is
+    bounded, so that one that is misled cannot outvote the other: wind roughens water for the co-polarised channel long before the
+    cross-polarised one.
+
+    Parameters
+    ----------
+    co, cross
+        Log-odds of each polarisation, (y, x).
+
+    Returns
+    -------
+    (y, x); NaN where neither polarisation is valid.
+    """
+    return mean_of(co, cross)
+
+
+def mean_of(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the mean of two rasters, or the one that is there; NaN where none is."""
+    mean: np.ndarray = np.where(np.isnan(a), b, np.where(np.isnan(b), a, 0.5 * (a + b)))
+    return mean
+
+
+@operation(Local(), dtype="float32", units="dB")
+def decision_sigma(co_looks: np.ndarray, cross_looks: np.ndarray, co_sigma: np.ndarray, cross_sigma: np.ndarray, /) -> np.ndarray:
+    """Return the standard deviation of backscatter minus threshold: speckle left by the filter, and the threshold's own error.
+
+    Parameters
+    ----------
+    co_looks, cross_looks
+        Equivalent number of looks after filtering, (y, x).
+    co_sigma, cross_sigma
+        Standard deviation of the thresholds in dB, (y, x).
+
+    Returns
+    -------
+    dB, mean over the valid polarisations (their errors are taken to be correlated); NaN where there is none.
+    """
+    out = np.empty((2, *co_looks.shape), dtype="float32")
+    _sigma(co_looks, co_sigma, out[0])
+    _sigma(cross_looks, cross_sigma, out[1])
+    return mean_of(out[0], out[1])
+
+
+def minimum_error(counts: np.ndarray) -> float:
+    """Return the Kittler-Illingworth threshold of one histogram over the fixed bins, in dB; NaN if it has none.
+
+    Minimises J(t) = 1 + 2 (P₁ ln σ₁ + P₂ ln σ₂) − 2 (P₁ ln P₁ + P₂ ln P₂) over bins and returns the *right* edge of the best one, since that bin
+    belongs to the lower class.
+    """
+    return float(_fit(np.ascontiguousarray(counts, dtype="float64"))[0])
+
+
+@numba.njit(nogil=True, cache=True)
+def _count(db: np.ndarray, good: np.ndarray, row: int, col: int, leaf: int, counts: np.ndarray) -> None:
+    rows, cols = db.shape
+    for r in range(rows):
+        for c in range(cols):
+            if good[r, c]:
+                b = int(np.floor((db[r, c] - LOWEST) / STEP))
+                counts[(r + row) // leaf, (c + col) // leaf, min(max(b, 0), BINS - 1)] += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _fit(counts: np.ndarray) -> tuple[float, float, float, float, float]:
+    """Return threshold, share below it, separability, Ashman's D and valley depth of one histogram; NaN where there are no two classes."""
+    n = 0.0
+    s = 0.0
+    q = 0.0
+    for b in range(BINS):
+        x = LOWEST + (b + 0.5) * STEP
+        n += counts[b]
+        s += counts[b] * x
+        q += counts[b] * x * x
+    nothing = (np.nan, np.nan, np.nan, np.nan, np.nan)
+    if n == 0.0:
+        return nothing
+    variance = q / n - (s / n) ** 2
+    # A bin holds a uniform piece of the distribution: its own variance keeps a class of one bin from having none.
+    within = STEP * STEP / 12.0
+    best = np.inf
+    bin_, share, distance, between = -1, np.nan, np.nan, 0.0
+    n1 = 0.0
+    s1 = 0.0
+    q1 = 0.0
+    for b in range(BINS - 1):
+        x = LOWEST + (b + 0.5) * STEP
+        n1 += counts[b]
+        s1 += counts[b] * x
+        q1 += counts[b] * x * x
+        n2 = n - n1
+        if n1 == 0.0 or n2 == 0.0:
+            continue
+        p1, p2 = n1 / n, n2 / n
+        m1, m2 = s1 / n1, (s - s1) / n2
+        between = max(between, p1 * p2 * (m1 - m2) ** 2)
+        if p1 < TAIL or p2 < TAIL:
+            continue
+        v1 = max(q1 / n1 - m1 * m1, 0.0) + within
+        v2 = max((q - q1) / n2 - m2 * m2, 0.0) + within
+        j = p1 * np.log(v1) + p2 * np.log(v2) - 2.0 * (p1 * np.log(p1) + p2 * np.log(p2))
+        if j < best:
+            best, bin_, share = j, b, p1
+            distance = np.sqrt(2.0) * (m2 - m1) / np.sqrt(v1 + v2)
+    if bin_ < 0 or variance <= 0.0:
+        return nothing
+    return LOWEST + (bin_ + 1) * STEP, share, between / variance, distance, _valley(counts, bin_)
+
+
+@numba.njit(nogil=True, cache=True)
+def _valley(counts: np.ndarray, at: int) -> float:
+    """Return the lowest density between the peaks on both sides of a bin, relative to the lower peak."""
+    smooth = counts
+    for _ in range(2):
+        previous, smooth = smooth, np.zeros(BINS)
+        for b in range(BINS):
+            for i in range(max(b - SMOOTH, 0), min(b + SMOOTH + 1, BINS)):
+                smooth[b] += previous[i]
+    left, right = 0, at
+    for b in range(at + 1):
+        if smooth[b] > smooth[left]:
+            left = b
+    for b in range(at, BINS):
+        if smooth[b] > smooth[right]:
+            right = b
+    lowest = smooth[left]
+    for b in range(left, right + 1):
+        lowest = min(lowest, smooth[b])
+    return lowest / min(smooth[left], smooth[right])
+
+
+@numba.njit(nogil=True, cache=True)
+def _windows(counts: np.ndarray, size: int, leaf: int, lowest: float, highest: float) -> np.ndarray:
+    rows, cols = counts.shape[:2]
+    step = size // 2
+    most = (-(-rows // step)) * (-(-cols // step))
+    found = np.empty((most, 7))
+    used = 0
+    histogram = np.empty(BINS)
+    for i in range(0, max(rows - step, 1), step):
+        for j in range(0, max(cols - step, 1), step):
+            histogram[:] = 0.0
+            for r in range(i, min(i + size, rows)):
+                for c in range(j, min(j + size, cols)):
+                    for b in range(BINS):
+                        histogram[b] += counts[r, c, b]
+            if histogram.sum() < VALID_SHARE * (size * leaf) ** 2:
+                continue
+            tau, share, separability, distance, valley = _fit(histogram)
+            if not lowest <= tau <= highest or separability <= SEPARABILITY or distance <= ASHMAN or valley >= VALLEY:
+                continue
+            if min(share, 1.0 - share) < RATIO * max(share, 1.0 - share):
+                continue
+            found[used] = np.array([i, j, size, tau, share, separability, distance])
+            used += 1
+    return found[:used].copy()
+
+
+@numba.njit(nogil=True, cache=True)
+def _weights(found: np.ndarray, rows: int, cols: int) -> np.ndarray:
+    """Return what each window counts: windows overlap and nest, so each leaf's testimony is divided among those that share it."""
+    shared = np.zeros((rows, cols), dtype=np.int64)
+    for i, j, size in found:
+        shared[i : i + size, j : j + size] += 1
+    weights = np.zeros(len(found))
+    for k in range(len(found)):
+        i, j, size = found[k]
+        for r in range(i, min(i + size, rows)):
+            for c in range(j, min(j + size, cols)):
+                weights[k] += 1.0 / shared[r, c]
+        weights[k] /= size * size
+    return weights
+
+
+@numba.njit(nogil=True, cache=True)
+def _surface(
+    centres: np.ndarray,
+    thresholds: np.ndarray,
+    weights: np.ndarray,
+    scale: float,
+    prior: float,
+    tau: np.ndarray,
+    sigma: np.ndarray,
+    support: np.ndarray,
+) -> None:
+    # Windows are added in one order, that of the lattice: the same sum for any tiling of the pixels.
+    rows, cols = tau.shape
+    for i in range(rows):
+        for j in range(cols):
+            weight = 0.0
+            pull = 0.0
+            for k in range(len(thresholds)):
+                dy = (i + 0.5) * NODE - centres[k, 0]
+                dx = (j + 0.5) * NODE - centres[k, 1]
+                spread = 1.0 + (dy * dy + dx * dx) * scale * scale
+                w = weights[k] / (WINDOW_ERROR * spread) ** 2
+                weight += w
+                pull += w * (thresholds[k] - prior)
+            precision = weight + 1.0 / PRIOR_ERROR**2
+            tau[i, j] = prior + pull / precision
+            sigma[i, j] = 1.0 / np.sqrt(precision)
+            support[i, j] = weight / precision
+
+
+@numba.njit(nogil=True, cache=True)
+def _at(field: np.ndarray, y: float, x: float) -> float:
+    """Return a surface between its nodes (bilinear); beyond the outer nodes it stays what it is there."""
+    rows, cols = field.shape
+    y = min(max(y, 0.0), rows - 1.0)
+    x = min(max(x, 0.0), cols - 1.0)
+    i, j = min(int(y), max(rows - 2, 0)), min(int(x), max(cols - 2, 0))
+    k, m = min(i + 1, rows - 1), min(j + 1, cols - 1)
+    fy, fx = y - i, x - j
+    return (1.0 - fy) * ((1.0 - fx) * field[i, j] + fx * field[i, m]) + fy * ((1.0 - fx) * field[k, j] + fx * field[k, m])
+
+
+@numba.njit(nogil=True, cache=True)
+def _interpolate(field: np.ndarray, spacing: int, row: int, col: int, out: np.ndarray) -> None:
+    for r in range(out.shape[0]):
+        y = (r + row + 0.5) / spacing - 0.5
+        for c in range(out.shape[1]):
+            out[r, c] = _at(field, y, (c + col + 0.5) / spacing - 0.5)
+
+
+@numba.njit(nogil=True, cache=True)
+def _log_odds(db: np.ndarray, tau: np.ndarray, sigma: np.ndarray, spread: float, out: np.ndarray) -> None:
+    for r in range(db.shape[0]):
+        for c in range(db.shape[1]):
+            # NaN passes through every line of the formula.
+            out[r, c] = log_odds_below(db[r, c], tau[r, c], spread, sigma[r, c], MISLED)
+
+
+@numba.njit(nogil=True, cache=True)
+def _sigma(looks: np.ndarray, sigma: np.ndarray, out: np.ndarray) -> None:
+    for r in range(looks.shape[0]):
+        for c in range(looks.shape[1]):
+            if np.isnan(looks[r, c]):
+                out[r, c] = np.nan
+            else:
+                out[r, c] = np.sqrt(decibel_std(looks[r, c]) ** 2 + sigma[r, c] ** 2)

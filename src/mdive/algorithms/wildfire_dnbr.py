@@ -1,0 +1,454 @@
+"""Burned area and burn severity from one look before and one after: the difference of the normalised burn ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import numpy as np
+from pydantic import Field
+from scipy.special import ndtr
+
+from mdive.algorithms import wildfire_tables as fire
+from mdive.algorithms.components import holes, hysteresis
+from mdive.algorithms.optical import best_observation, cause, cloud_buffer, index_sigma, nbr, nbr2, pick
+from mdive.model.flags import QC_FLAGS, UNOBSERVED
+from mdive.plugins import Bundle, Fraction, Hectares, Local, Metres, Reduction, add, algorithm, operation
+
+Difference = Annotated[float, Field(ge=-2, le=2, description="difference of two normalised differences, -2 to 2")]
+Offset = Annotated[float | None, Field(ge=-1, le=1, description="dNBR of ground that did not burn; estimated where none is given")]
+
+BLIND: Final = UNOBSERVED | QC_FLAGS["snow"]
+"""Bits that leave nothing to say about burns: not seen, or snow on top."""
+
+STEP: Final = 0.001
+"""Bin of the dNBR histogram: a tenth of the smallest offset that matters."""
+BINS: Final = 2001
+"""Bins from -1 to 1; what lies beyond goes to the end bins, which no estimate touches."""
+VEGETATED: Final = 0.1
+"""NBR before the fire from which a pixel counts as vegetation: bare soil and rock lie below; their dNBR follows moisture."""
+SMOOTHING: Final = 21
+"""Bins of each of two moving sums over the histogram (0.02 of dNBR): half the error of one dNBR, so that noise makes no mode of its own."""
+REACH: Final = 0.2
+"""Largest offset that is believed: drought and season move a landscape by less, a scene that burned as a whole by more."""
+NEAR: Final = 0.05
+"""Half-width of the band around the mode whose median is the offset: one standard deviation of dNBR over vegetation that did not change."""
+SHARE: Final = 0.1
+"""Least share of the vegetation within ``NEAR`` of the mode."""
+SHARPNESS: Final = 0.5
+"""Least share within ``NEAR`` of what lies within three times that: 1/3 where dNBR is spread evenly, as in a burn; 2/3 where vegetation
+kept to the error of dNBR. Without it a scene that burned as a whole would lose its light burns to an offset."""
+ENOUGH: Final = 200
+"""Least number of pixels within ``NEAR`` of the mode."""
+SIGMA_OFFSET: Final = 0.01
+"""Error of an estimated offset: it stands for all vegetation of the scene, whose kinds differ in season by about so much."""
+SIGMA_NO_OFFSET: Final = 0.05
+"""Error of the assumption that nothing changed, where no offset could be estimated: the usual size of such offsets."""
+SPARSE: Final = -0.4
+"""NBR before the fire below which RBR is not given: its divisor nears zero, and there are no plants to burn."""
+SURE: Final = 0.99
+"""No single pair of looks is surer: the error model knows nothing of harvest, haze or a shadow that the mask missed."""
+
+
+@algorithm(
+    "wildfire.dnbr",
+    version="1.0.0",
+    needs={"pre": ("nir08", "swir22"), "post": ("nir08", "swir22")},
+    optional={"pre": ("green", "swir16"), "post": ("green", "swir16")},
+    sensor="optical",
+    outputs=fire.SEVERITY_PRODUCTS,
+    references=(
+        "10.2737/RMRS-GTR-164",  # Key and Benson 2006: NBR, dNBR, severity classes
+        "10.3390/rs6031827",  # Parks 2014: RBR
+        "10.3390/rs10060879",  # Parks 2018: dNBR offset
+        "10.1016/j.rse.2018.12.011",  # Roteta 2019: seeds and growing
+    ),
+)
+def dnbr(
+    pre: Bundle,
+    post: Bundle,
+    /,
+    *,
+    seed_dnbr: Difference = 0.27,
+    seed_dnbr2: Difference = 0.05,
+    seed_dnir: Difference = -0.03,
+    grow_dnbr: Difference = 0.10,
+    grow_dnbr2: Difference = 0.02,
+    offset: Offset = None,
+    minimum_mapping_unit: Hectares = 1.0,
+    fill_holes: Hectares = 1.0,
+    date_correlation: Fraction = 0.0,
+    cloud_margin: Metres = 60.0,
+) -> Mapping[str, Any]:
+    """Burned area and severity by the difference of the normalised burn ratio before and after the fire.
+
+    Parameters
+    ----------
+    pre, post
+        Reflectance before and after, and their cause planes. ``swir16`` (both) adds the second burn ratio as evidence; with ``green`` as
+        well (either) water is left out.
+    seed_dnbr, seed_dnbr2, seed_dnir
+        A burn must hold a pixel with at least this dNBR (lower limit of moderate severity) and dNBR2, and at most this change of the
+        near infrared.
+    grow_dnbr, grow_dnbr2
+        It reaches as far as connected pixels have at least this dNBR (lower limit of low severity) and dNBR2. Where dNBR2 is not known (no
+        ``swir16``, or too dark) it stops half way between ``grow_dnbr`` and ``seed_dnbr``: haze and thin shadow alone change dNBR as much
+        as a light burn does.
+    offset
+        dNBR of ground that did not burn, taken off everywhere. By default the mode over vegetation.
+    minimum_mapping_unit
+        Burns smaller than this are dropped.
+    fill_holes
+        Unburned islands smaller than this count as burned area (their severity stays unburned).
+    date_correlation
+        Between the errors of the two dates.
+    cloud_margin
+        Metres by which cloud and shadow are grown before they are left out.
+
+    Returns
+    -------
+    Nodes by product: burned area, probability, confidence in the class, standard deviation of dNBR, quality flags, severity, dNBR, RBR.
+    """
+    before, why_before = _clear(pre, cloud_margin)
+    after, why_after = _clear(post, cloud_margin)
+    nbr_before, nbr_after = nbr(before.nir08, before.swir22), nbr(after.nir08, after.swir22)
+    why = joined(why_before, why_after)
+    water = water_mask(before.green, before.nir08, before.swir16, after.green, after.nir08, after.swir16, why)
+    change = difference(nbr_before, nbr_after, why, water)
+    centre = background(change, nbr_before, offset=offset)
+    severity_index = minus_offset(change, centre)
+
+    second = None
+    if before.swir16 is not None and after.swir16 is not None:
+        second = difference(nbr2(before.swir16, before.swir22), nbr2(after.swir16, after.swir22), why, water)
+    infrared = difference(after.nir08, before.nir08, why, water)
+    alone = (grow_dnbr + seed_dnbr) / 2
+    seed = exceeds(severity_index, second, infrared, dnbr=seed_dnbr, alone=seed_dnbr, dnbr2=seed_dnbr2, dnir=seed_dnir)
+    grow = exceeds(severity_index, second, None, dnbr=grow_dnbr, alone=alone, dnbr2=grow_dnbr2)
+    burned = hysteresis(seed, grow, minimum_area=minimum_mapping_unit)
+    islands = holes(burned, seen(severity_index), minimum_area=fill_holes)
+
+    sigma = change_sigma(
+        index_sigma(before.nir08, before.swir22),
+        index_sigma(after.nir08, after.swir22),
+        severity_index,
+        centre,
+        correlation=date_correlation,
+    )
+    probability = burn_probability(severity_index, sigma, burned, inside=grow_dnbr, outside=seed_dnbr)
+    extent = burn_class(burned, islands, severity_index, why, water)
+    return {
+        "extent": extent,
+        "probability": probability,
+        "confidence": burn_confidence(extent, probability),
+        "uncertainty": sigma,
+        "qc": burn_flags(why, severity_index, water, centre),
+        "severity": severity_class(severity_index, extent),
+        "dnbr": severity_index,
+        "rbr": relativised(severity_index, nbr_before),
+    }
+
+
+def _clear(phase: Bundle, margin: float) -> tuple[Bundle, Any]:
+    """Return the clear mosaic of one phase and its cause plane."""
+    mask = cloud_buffer(phase.mask, metres=margin)
+    loaded = {name: getattr(phase, name) for name in ("green", "nir08", "swir16", "swir22")}
+    choice = best_observation(mask, *(band for band in loaded.values() if band is not None))
+    bands = {name: None if band is None else pick(band, choice) for name, band in loaded.items()}
+    return Bundle(**bands), cause(mask, choice)
+
+
+# Change -----------------------------------------------------------------------------------------------------------------------------------
+
+
+@operation(Local(), dtype="uint16")
+def joined(before: np.ndarray, after: np.ndarray, /) -> np.ndarray:
+    """Return the bits of both cause planes together, (y, x)."""
+    both: np.ndarray = before | after
+    return both
+
+
+@operation(Local(), dtype="bool")
+def water_mask(
+    green_before: np.ndarray | None,
+    nir_before: np.ndarray,
+    swir_before: np.ndarray | None,
+    green_after: np.ndarray | None,
+    nir_after: np.ndarray,
+    swir_after: np.ndarray | None,
+    why: np.ndarray,
+    /,
+) -> np.ndarray:
+    """Return where there was water on either date: green above both infrared bands, so NDWI and MNDWI above zero.
+
+    The comparison needs no ratio, so it also holds for dark lakes. False where nothing was seen, or the bands are not there.
+
+    Parameters
+    ----------
+    green_before, nir_before, swir_before, green_after, nir_after, swir_after
+        Reflectance, (y, x).
+    why
+        Cause of each pixel, (y, x).
+    """
+    out = np.zeros(why.shape, dtype=bool)
+    for green, nir, swir in ((green_before, nir_before, swir_before), (green_after, nir_after, swir_after)):
+        if green is not None and swir is not None:
+            out |= (green > nir) & (green > swir)
+    out &= why & BLIND == 0
+    return out
+
+
+@operation(Local(), dtype="float32")
+def difference(first: np.ndarray, second: np.ndarray, why: np.ndarray, water: np.ndarray, /) -> np.ndarray:
+    """Return first - second on land that was seen on both dates, NaN elsewhere; all (y, x)."""
+    return np.where((why & BLIND != 0) | water, np.nan, first - second)
+
+
+def _finish(counts: np.ndarray, *, offset: float | None, **_: Any) -> dict[str, np.ndarray]:
+    """Find the offset in the histogram; without one, assume zero and say so."""
+    if offset is not None:
+        return _offset(offset, 0.0, found=True)
+    window = np.ones(SMOOTHING, dtype="int64")
+    smooth = np.convolve(np.convolve(counts, window, "same"), window, "same")
+    zero, reach, near = BINS // 2, round(REACH / STEP), round(NEAR / STEP)
+    mode = zero - reach + int(np.argmax(smooth[zero - reach : zero + reach + 1]))
+    band, surroundings = counts[mode - near : mode + near + 1], counts[mode - 3 * near : mode + 3 * near + 1]
+    # The slope of a hill beyond the reach has no mode here.
+    is_mode = smooth[mode] == smooth[mode - near : mode + near + 1].max()
+    if not is_mode or band.sum() < max(ENOUGH, SHARE * counts.sum(), SHARPNESS * surroundings.sum()):
+        return _offset(0.0, SIGMA_NO_OFFSET, found=False)
+    median = int(np.searchsorted(np.cumsum(band), (int(band.sum()) + 1) // 2))
+    return _offset((mode - near + median - zero) * STEP, SIGMA_OFFSET, found=True)
+
+
+def _offset(value: float, sigma: float, *, found: bool) -> dict[str, np.ndarray]:
+    return {"offset": np.array([value]), "sigma": np.array([sigma]), "found": np.array([found])}
+
+
+@operation(Reduction(merge=add, finish=_finish), dtype="int64")
+def background(change: np.ndarray, nbr_before: np.ndarray, /, *, offset: float | None = None) -> np.ndarray:  # noqa: ARG001
+    """Find the dNBR of vegetation that did not burn: what season, drought and atmosphere did to the whole scene.
+
+    The histogram of dNBR over vegetation has a narrow hill of what did not change and a long flat one of what burned, so the mode near zero
+    is the first even where most of the scene burned; the median of its surroundings makes it finer than the smoothing.
+
+    Parameters
+    ----------
+    change
+        dNBR, (y, x), NaN where it is not known.
+    nbr_before
+        NBR before the fire, (y, x).
+    offset
+        Given from outside (the mean over a ring of unburned ground, for instance): then nothing is estimated.
+
+    Returns
+    -------
+    One block's histogram. The state holds ``offset``, ``sigma`` (its standard deviation) and ``found``, one number each; ``found`` is false
+    where no hill of unchanged vegetation was there, and the offset then 0.
+    """
+    values = change[(nbr_before > VEGETATED) & np.isfinite(change)]
+    bins = np.clip(np.rint(values.astype("float64") / STEP) + BINS // 2, 0, BINS - 1).astype("int64")
+    return np.bincount(bins, minlength=BINS)
+
+
+@operation(Local(), dtype="float32")
+def minus_offset(change: np.ndarray, centre: Mapping[str, np.ndarray], /) -> np.ndarray:
+    """Return dNBR without what moved the whole scene.
+
+    Parameters
+    ----------
+    change
+        dNBR, (y, x).
+    centre
+        State of ``background``.
+    """
+    rest: np.ndarray = change - np.float32(centre["offset"][0])
+    return rest
+
+
+@operation(Local(), dtype="float32")
+def relativised(change: np.ndarray, nbr_before: np.ndarray, /) -> np.ndarray:
+    """Return RBR = dNBR / (NBR before + 1.001), (y, x): severity relative to the plants that there were.
+
+    NaN where NBR before is below -0.4.
+
+    References
+    ----------
+    Parks, Dillon and Miller (2014), 10.3390/rs6031827.
+    """
+    return np.where(nbr_before < SPARSE, np.nan, change / (nbr_before + np.float32(1.001)))
+
+
+# Burned area ------------------------------------------------------------------------------------------------------------------------------
+
+
+@operation(Local(), dtype="bool")
+def exceeds(
+    change: np.ndarray,
+    second: np.ndarray | None,
+    infrared: np.ndarray | None,
+    /,
+    *,
+    dnbr: Difference,
+    alone: Difference,
+    dnbr2: Difference,
+    dnir: Difference = 0.0,
+) -> np.ndarray:
+    """Return where every measure changed at least so much towards a burn.
+
+    Parameters
+    ----------
+    change
+        dNBR, (y, x): at least ``dnbr``, or at least ``alone`` where ``second`` is not known.
+    second
+        dNBR2, (y, x), NaN where not known; or None: at least ``dnbr2``.
+    infrared
+        Change of NIR reflectance, (y, x), or None: at most ``dnir``. Fire takes leaves away, so NIR falls; it rises where the ground dried
+        or lay in shadow before.
+
+    Returns
+    -------
+    (y, x); False where dNBR is not known.
+    """
+    out: np.ndarray = change >= alone
+    if second is not None:
+        out = np.where(np.isnan(second), out, (change >= dnbr) & (second >= dnbr2))
+    if infrared is not None:
+        out = out & (infrared <= dnir)
+    return out
+
+
+@operation(Local(), dtype="bool")
+def seen(values: np.ndarray, /) -> np.ndarray:
+    """Return where there is a number, (y, x)."""
+    finite: np.ndarray = np.isfinite(values)
+    return finite
+
+
+@operation(Local(), dtype="float32")
+def change_sigma(
+    before: np.ndarray, after: np.ndarray, change: np.ndarray, centre: Mapping[str, np.ndarray], /, *, correlation: Fraction = 0.0
+) -> np.ndarray:
+    """Return the standard deviation of dNBR: σ² = σ_pre² + σ_post² - 2 r σ_pre σ_post + σ_offset².
+
+    Parameters
+    ----------
+    before, after
+        Standard deviation of NBR on each date, (y, x).
+    change
+        dNBR, (y, x): where it is NaN, so is the result.
+    centre
+        State of ``background``.
+    correlation
+        Between the errors of the dates: a calibration error that both share drops out of the difference.
+    """
+    variance = before * before + after * after - 2 * np.float32(correlation) * before * after + np.float32(centre["sigma"][0] ** 2)
+    return np.where(np.isnan(change), np.nan, np.sqrt(variance))
+
+
+@operation(Local(), dtype="float32")
+def burn_probability(
+    change: np.ndarray, sigma: np.ndarray, burned: np.ndarray, /, *, inside: Difference = 0.10, outside: Difference = 0.27
+) -> np.ndarray:
+    """Return the probability that dNBR is truly above the limit that holds at the pixel: Φ((dNBR - τ) / σ).
+
+    Parameters
+    ----------
+    change, sigma
+        dNBR and its standard deviation, (y, x).
+    burned
+        Where burns have grown to, (y, x) bool: next to a certain burn less evidence is asked for.
+    inside, outside
+        The limit τ in burns, and elsewhere.
+
+    Returns
+    -------
+    (y, x), between 1 - ``SURE`` and ``SURE``; NaN where dNBR is.
+    """
+    limit = np.where(burned, inside, outside)
+    probability: np.ndarray = np.clip(ndtr((change - limit) / sigma), 1 - SURE, SURE)
+    return probability
+
+
+@operation(Local(), dtype="uint8")
+def burn_class(burned: np.ndarray, islands: np.ndarray, change: np.ndarray, why: np.ndarray, water: np.ndarray, /) -> np.ndarray:
+    """Return the burned-area class of each pixel.
+
+    Parameters
+    ----------
+    burned, islands
+        Burns, and the small holes in them, (y, x) bool.
+    change
+        dNBR, (y, x).
+    why
+        Causes of both dates, (y, x), bits of ``QC_FLAGS``.
+    water
+        (y, x) bool.
+
+    Returns
+    -------
+    Codes of ``wildfire_tables.EXTENT_CLASSES``; what was not seen on both dates is never "unburned".
+    """
+    out = np.where(burned | islands, fire.BURNED, fire.UNBURNED).astype("uint8")
+    out[np.isnan(change)] = fire.FILL
+    out[water] = fire.WATER
+    out[why & QC_FLAGS["snow"] != 0] = fire.SNOW
+    out[why & (QC_FLAGS["cloud"] | QC_FLAGS["shadow"]) != 0] = fire.CLOUD
+    out[why & (QC_FLAGS["nodata"] | QC_FLAGS["read_failure"] | QC_FLAGS["layover_shadow"]) != 0] = fire.FILL
+    return out
+
+
+@operation(Local(), dtype="uint8")
+def severity_class(change: np.ndarray, extent: np.ndarray, /) -> np.ndarray:
+    """Return the severity class of each pixel: the dNBR table inside burned area, unburned elsewhere.
+
+    Parameters
+    ----------
+    change
+        dNBR without offset, (y, x).
+    extent
+        Burned-area classes, (y, x).
+
+    Returns
+    -------
+    Codes of ``wildfire_tables.SEVERITY_CLASSES``.
+
+    References
+    ----------
+    Key and Benson (2006), RMRS-GTR-164.
+    """
+    limits = np.array(fire.SEVERITY_LIMITS, dtype="float32")
+    table = np.array(fire.SEVERITY_ORDER, dtype="uint8")[np.digitize(np.nan_to_num(change), limits)]
+    return np.where(extent == fire.BURNED, table, extent)
+
+
+@operation(Local(), dtype="float32")
+def burn_confidence(extent: np.ndarray, probability: np.ndarray, /) -> np.ndarray:
+    """Return the probability of the class that is given, (y, x); NaN where nothing was seen, 0.99 for water."""
+    confidence = np.where(extent == fire.BURNED, probability, 1.0 - probability)
+    return np.where(extent == fire.WATER, SURE, np.where(extent <= fire.BURNED, confidence, np.nan))
+
+
+@operation(Local(), dtype="uint16")
+def burn_flags(why: np.ndarray, change: np.ndarray, water: np.ndarray, centre: Mapping[str, np.ndarray], /) -> np.ndarray:
+    """Return the causes of both dates with two more bits.
+
+    ``insufficient_background``: no offset could be estimated. ``terrain_shadow``: seen, but too dark for a burn ratio, and not water.
+
+    Parameters
+    ----------
+    why
+        Causes of both dates, (y, x).
+    change
+        dNBR, (y, x).
+    water
+        (y, x) bool.
+    centre
+        State of ``background``.
+    """
+    out = why.copy()
+    clear = why & BLIND == 0
+    out[clear & ~water & np.isnan(change)] |= QC_FLAGS["terrain_shadow"]
+    if not centre["found"][0]:
+        out[clear] |= QC_FLAGS["insufficient_background"]
+    return out

@@ -1,0 +1,391 @@
+"""Commands of mdive. Each one reads documents, calls one verb, and prints what it gave."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from mdive.cli import talk
+from mdive.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_NO_DATA, EXIT_OK, EXIT_PARTIAL, MdiveError, UsageError
+
+if TYPE_CHECKING:
+    from mdive.engine.report import Report
+    from mdive.model import Event, Plan
+
+app = typer.Typer(
+    name="mdive",
+    help="From (area, time window, event type) to a decision product.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 bad input, 4 no data, 5 partial, 130 interrupted.",
+)
+
+EventFile = Annotated[Path, typer.Option("--event", "-e", help="Event document (YAML or JSON).", show_default=False)]
+Catalog = Annotated[
+    str | None, typer.Option("--catalog", "-c", help="Provider name, URL of a STAC API, or path of a catalogue. Default: the event's own.")
+]
+ProfileName = Annotated[str | None, typer.Option("--profile", help="edge, laptop, workstation or cluster: how much of the machine to take.")]
+RuntimeName = Annotated[str, typer.Option("--runtime", help="serial, threads, or a plugin's.")]
+Workers = Annotated[int | None, typer.Option("--workers", "-j", help="Tiles in the making at once.")]
+TileSize = Annotated[int | None, typer.Option("--tile-size", help="Tile edge in pixels; never changes a result.")]
+Parameters = Annotated[list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="Algorithm parameter; repeat for more.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder to write; must be new or empty.", show_default=False)]
+Folder = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
+
+
+@app.command()
+def run(
+    event: EventFile,
+    out: Out,
+    catalog: Catalog = None,
+    profile: ProfileName = None,
+    runtime: RuntimeName = "threads",
+    workers: Workers = None,
+    tile_size: TileSize = None,
+    param: Parameters = None,
+    as_json: AsJson = False,  # noqa: FBT002 - a flag of the command line
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan and explain; read and write nothing.")] = False,  # noqa: FBT002
+) -> None:
+    """Plan an event and run it into a folder."""
+    import mdive
+    from mdive.engine.run import check_out
+
+    connected = mdive.connect(runtime, workers=workers)
+    document = _event(event)
+    check_out(out)
+    plan = _plan(document, catalog, profile, workers, tile_size, param)
+    if dry_run:
+        _explain(plan, workers, as_json=as_json)
+        return
+    with talk.progress() as watch:
+        report = mdive.run(plan, out, runtime=connected, watch=watch)
+    _end(report, as_json=as_json)
+
+
+@app.command()
+def plan(
+    event: EventFile,
+    catalog: Catalog = None,
+    profile: ProfileName = None,
+    workers: Workers = None,
+    tile_size: TileSize = None,
+    param: Parameters = None,
+    as_json: AsJson = False,  # noqa: FBT002
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the plan to this file.")] = None,
+) -> None:
+    """Search, choose and freeze: which observations, which algorithm, which grid, and why. Reads no pixel."""
+    made = _plan(_event(event), catalog, profile, workers, tile_size, param)
+    if out is not None:
+        from mdive.products import write_json_atomic
+
+        write_json_atomic(out, made.model_dump(mode="json", exclude_none=True))
+    if as_json:
+        _print_json(made.model_dump(mode="json", exclude_none=True))
+        return
+    talk.facts(
+        f"plan {made.identity[:12]}",
+        {
+            "event": str(made.event.get("id", "")),
+            "class": str(made.event_class["name"]),
+            "catalogue": made.catalog,
+            "algorithm": f"{made.algorithm.name} {made.algorithm.version}",
+            "grid": f"{made.grid.shape[1]} x {made.grid.shape[0]} pixels of {made.grid.resolution:g} m, {made.grid.crs[:40]}",
+            "tiles": f"{made.tiling.size} pixels",
+            "products": ", ".join(made.products),
+        },
+    )
+    talk.table("why", ("", ""), [(r.topic, r.text) for r in made.reasons])
+
+
+@app.command()
+def explain(
+    event: Annotated[Path, typer.Option("--event", "-e", help="Event document, or a plan that `mdive plan --out` wrote.", show_default=False)],
+    catalog: Catalog = None,
+    profile: ProfileName = None,
+    workers: Workers = None,
+    tile_size: TileSize = None,
+    param: Parameters = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Say what a plan will read, compute and hold, before it does."""
+    from mdive.model import Plan, load_document
+
+    if event.suffix == ".json" and event.is_file() and '"pipeline"' in event.read_text()[:10_000_000]:
+        made = load_document(event, Plan)
+    else:
+        made = _plan(_event(event), catalog, profile, workers, tile_size, param)
+    _explain(made, workers, as_json=as_json)
+
+
+@app.command()
+def resume(folder: Folder, runtime: RuntimeName = "threads", workers: Workers = None, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Finish a run that was stopped; what its tiles had written is checked and used again."""
+    import mdive
+
+    with talk.progress() as watch:
+        report = mdive.resume(folder, runtime=mdive.connect(runtime, workers=workers), watch=watch)
+    _end(report, as_json=as_json)
+
+
+@app.command()
+def verify(folder: Folder, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Check a finished run against its manifest: every file, size, checksum and raster."""
+    import mdive
+    from mdive.products import verify_products
+
+    report = mdive.open_run(folder)
+    problems = [str(p) for p in verify_products(folder, report.manifest)]
+    if as_json:
+        _print_json({"folder": str(folder), "ok": not problems, "problems": problems})
+    elif problems:
+        talk.table(f"{folder}: {len(problems)} problem(s)", ("",), [(p,) for p in problems])
+    else:
+        typer.echo(f"{folder}: {len(report.manifest.products)} files as the manifest says.")
+    raise typer.Exit(EXIT_FAILED if problems else EXIT_OK)
+
+
+@app.command()
+def validate(files: Annotated[list[Path], typer.Argument(help="Event documents.", show_default=False)], as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Check event documents, without searching or reading anything."""
+    from mdive.plugins.registry import event_class
+
+    results = {}
+    for file in files:
+        event = _event(file)
+        if event.event_class is not None:
+            event_class(event.event_class)
+        results[str(file)] = event.identity
+    if as_json:
+        _print_json({name: {"valid": True, "identity": identity} for name, identity in results.items()})
+    else:
+        for name in results:
+            typer.echo(f"{name}: valid")
+
+
+@app.command()
+def algorithms(name: Annotated[str | None, typer.Argument(help="Show one algorithm with its parameters.")] = None, as_json: AsJson = False) -> None:  # noqa: FBT002
+    """List the installed algorithms, or the parameters of one."""
+    from mdive.plugins.registry import algorithm_spec
+    from mdive.plugins.registry import algorithms as installed
+
+    specs = installed() if name is None else {name: algorithm_spec(name)}
+    if as_json:
+        fields = {
+            n: {"version": s.version, "package": s.package, "summary": s.summary, "needs": dict(s.needs), "optional": dict(s.optional), "parameters": s.schema()}
+            for n, s in specs.items()
+        }
+        _print_json(fields)
+        return
+    if name is None:
+        rows = [(n, s.version, ", ".join(f"{p}: {' '.join(b)}" for p, b in s.needs.items()), s.summary) for n, s in specs.items()]
+        talk.table("algorithms", ("name", "version", "needs", "what it does"), rows)
+        return
+    spec = specs[name]
+    typer.echo(f"{spec.name} {spec.version} ({spec.package})\n{spec.summary}\n")
+    rows = [(n, repr(p["default"]), _limits(p), str(p.get("description", ""))) for n, p in spec.schema()["properties"].items()]
+    talk.table("parameters", ("name", "default", "limits", "meaning"), rows)
+    typer.echo("\nreferences: " + ", ".join(f"https://doi.org/{r}" for r in spec.references))
+
+
+@app.command()
+def providers(as_json: AsJson = False) -> None:  # noqa: FBT002
+    """List the known catalogues and what they offer."""
+    from mdive.providers import describe_providers
+
+    rows = describe_providers()
+    if as_json:
+        _print_json(rows)
+        return
+    talk.table("providers", ("name", "collection", "sensor", "what"), [(r["provider"], r["collection"], r["sensor"], r["title"]) for r in rows])
+
+
+@app.command()
+def schema(name: Annotated[str | None, typer.Argument(help="event, plan, pipeline, ...; all names without one.")] = None) -> None:
+    """Print the JSON Schema of a document."""
+    from mdive.errors import InputError, nearest
+    from mdive.model.schema import generate_schemas
+
+    schemas = {k.removesuffix(".schema.json"): v for k, v in generate_schemas().items()}
+    if name is None:
+        for known in sorted(schemas):
+            typer.echo(known)
+        return
+    if name not in schemas:
+        raise InputError(f"no document {name!r}.{nearest(name, schemas)}", f"Documents: {', '.join(sorted(schemas))}.")
+    _print_json(schemas[name])
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Say what this installation has: versions, plugins, memory, cores."""
+    from mdive.config import available_memory, memory_budget, worker_count
+    from mdive.config import profile as profile_named
+    from mdive.engine.planning import software
+    from mdive.plugins.registry import algorithms as installed
+    from mdive.plugins.registry import registry
+
+    here = profile_named()
+    installed()
+    known = registry()
+    result = {
+        "software": software(),
+        "profile": here.name,
+        "workers": worker_count(here),
+        "memory_free": available_memory(),
+        "memory_budget": memory_budget(here),
+        "algorithms": sorted(installed()),
+        "plugins": sorted(known.plugins),
+        "broken_plugins": [str(f) for f in known.failures],
+    }
+    if as_json:
+        _print_json(result)
+        return
+    talk.facts(
+        "mdive doctor",
+        {
+            "versions": ", ".join(f"{k} {v}" for k, v in software().items()),
+            "profile": f"{here.name}: {worker_count(here)} workers, {memory_budget(here) / 2**30:.1f} GiB of {available_memory() / 2**30:.1f} GiB free",
+            "algorithms": ", ".join(sorted(installed())),
+            "plugins": ", ".join(sorted(known.plugins)),
+            "broken": "; ".join(str(f) for f in known.failures) or "none",
+        },
+    )
+
+
+@app.command()
+def demo(
+    kind: Annotated[str, typer.Argument(help="flood or wildfire.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the synthetic event and its run.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed, another event.")] = 0,
+    size_km: Annotated[float | None, typer.Option("--size-km", help="Edge of the area in km.")] = None,
+    workers: Workers = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier demo in that folder.")] = False,  # noqa: FBT002
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Make a synthetic event with known truth, run it, score it: no network needed."""
+    from mdive.cli.demo import run_demo
+
+    target = out or Path("demo") / kind
+    with talk.progress() as watch:
+        result = run_demo(kind, target, seed=seed, size_km=size_km, workers=workers, force=force, watch=watch)
+    if as_json:
+        _print_json(result)
+    else:
+        typer.echo(f"F1 {result['f1']:.2f}")
+        typer.echo(f"report: {result['report']}")
+
+
+def _event(path: Path) -> Event:
+    from mdive.model import load_event
+
+    return load_event(path)
+
+
+def _plan(event: Event, catalog: str | None, profile: str | None, workers: int | None, tile_size: int | None, param: list[str] | None) -> Plan:
+    import mdive
+
+    return mdive.plan(event, catalog=catalog, profile=profile, parameters=_parameters(param or []), tile_size=tile_size, workers=workers)
+
+
+def _parameters(given: list[str]) -> dict[str, Any]:
+    import json
+
+    values: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"--param {text!r} is not NAME=VALUE.", "For instance --param minimum_mapping_unit=0.5.")
+        try:
+            values[name.strip()] = json.loads(value)
+        except ValueError:
+            values[name.strip()] = value
+    return values
+
+
+def _explain(plan: Plan, workers: int | None, *, as_json: bool) -> None:
+    import mdive
+
+    explanation = mdive.explain(plan, workers=workers)
+    if as_json:
+        _print_json(explanation.model_dump(mode="json", exclude_none=True))
+    else:
+        typer.echo(str(explanation))
+
+
+def _end(report: Report, *, as_json: bool) -> NoReturn:
+    if as_json:
+        _print_json({"folder": str(report.folder), "manifest": report.manifest.model_dump(mode="json"), "quality": report.quality.model_dump(mode="json")})
+    else:
+        typer.echo(str(report.folder / "report.html"))
+        line = report.quality.headline
+        talk.console().print(
+            f"{report.decision.replace('_', ' ')}: {line.estimate_m2 / 1e6:.2f} km² [{line.low_m2 / 1e6:.2f}, {line.high_m2 / 1e6:.2f}], "
+            f"{report.quality.observed_share:.1%} observed, grade {report.quality.grade}"
+        )
+    if report.status == "partial":
+        raise typer.Exit(EXIT_PARTIAL)
+    raise typer.Exit(EXIT_NO_DATA if report.decision == "not_observable" else EXIT_OK)
+
+
+def _limits(schema: dict[str, Any]) -> str:
+    signs = {"minimum": "≥", "maximum": "≤", "exclusiveMinimum": ">", "exclusiveMaximum": "<"}
+    return ", ".join(f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema)
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False))
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: a queue or an operator wants the process to end."""
+
+
+def _terminate(_signal: int, _frame: Any) -> NoReturn:
+    raise _Terminated
+
+
+def main() -> NoReturn:
+    """Run the command line; every error of mdive is two lines and an exit code."""
+    logging.basicConfig(level=os.environ.get("MDIVE_LOG", "INFO").upper(), format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    for noisy in ("rasterio", "odc", "botocore", "urllib3", "httpx", "numba", "distributed"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = app(standalone_mode=False)
+    except MdiveError as error:
+        talk.refuse(error.message, error.hint)
+        code = error.exit_code
+    except _Terminated:
+        talk.refuse("stopped by SIGTERM.", "Finished tiles are kept: `mdive resume FOLDER` goes on from them.")
+        code = 143
+    except (KeyboardInterrupt, typer.Abort):
+        talk.refuse("interrupted.", "Finished tiles are kept: `mdive resume FOLDER` goes on from them.")
+        code = EXIT_INTERRUPTED
+    except Exception as error:
+        code = _unexpected(error)
+    sys.exit(code if isinstance(code, int) else EXIT_OK)
+
+
+def _unexpected(error: Exception) -> int:
+    import click
+
+    if isinstance(error, click.exceptions.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if os.environ.get("MDIVE_DEBUG"):
+        raise error
+    talk.refuse(f"{type(error).__name__}: {error}", "This is a defect of mdive: set MDIVE_DEBUG=1 for the traceback and report it.")
+    return EXIT_FAILED

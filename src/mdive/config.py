@@ -1,0 +1,230 @@
+"""How much of a machine mdive takes: profiles, what is free here, and the settings of GDAL.
+
+An argument beats ``MDIVE_*`` in the environment, which beats the profile.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from mdive.errors import InputError, nearest
+
+MIB: Final = 1024**2
+GIB: Final = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a run may take of the machine. It changes speed and memory, never a result."""
+
+    name: str
+    summary: str
+    memory_share: float
+    """Share of the memory that is free when planning; the rest is for the file cache, the interpreter and other programs."""
+    memory_cap: int | None
+    """Bytes that are never exceeded, however much is free. None: no cap."""
+    workers: int | None
+    """Tiles computed at once. None: as many as there are cores for us."""
+    tile_size: int
+    """Largest tile edge that the planner chooses, in pixels; one float32 raster of 4096 x 4096 is 64 MiB."""
+    fetch_threads: int
+    """Reads in flight: remote blocks wait far more than they compute, so this does not follow the cores."""
+    gdal_cache: int
+    """Bytes of GDAL's own block cache, of which mdive, which reads each block once, has little use."""
+
+
+PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
+    {
+        profile.name: profile
+        for profile in (
+            Profile("edge", "a small board or a small container: one tile at a time, under 1 GiB", 0.25, 1 * GIB, 1, 1024, 4, 32 * MIB),
+            Profile("laptop", "a machine that is used for other things as well", 0.4, 8 * GIB, None, 2048, 16, 64 * MIB),
+            Profile("workstation", "a machine for this work alone", 0.6, None, None, 4096, 32, 256 * MIB),
+            Profile("cluster", "one node among many: the scheduler gave it to us", 0.7, None, None, 4096, 32, 256 * MIB),
+        )
+    }
+)
+
+
+def profile(name: str | None = None) -> Profile:
+    """Return a profile by name, else that of ``MDIVE_PROFILE``, else ``laptop``.
+
+    Raises
+    ------
+    InputError
+        For a name that is not there.
+    """
+    asked = name or os.environ.get("MDIVE_PROFILE") or "laptop"
+    if asked in PROFILES:
+        return PROFILES[asked]
+    source = "" if name else " (from MDIVE_PROFILE)"
+    raise InputError(f"no profile {asked!r}{source}.{nearest(asked, PROFILES)}", f"Available: {', '.join(PROFILES)}.")
+
+
+def worker_count(of: Profile, given: int | None = None) -> int:
+    """Return how many tiles to compute at once: given, else ``MDIVE_WORKERS``, else the profile's, else the cores that we may use.
+
+    Raises
+    ------
+    InputError
+        For less than one, or an ``MDIVE_WORKERS`` that is no whole number.
+    """
+    from dask.system import cpu_count
+
+    count = given if given is not None else _whole_number("MDIVE_WORKERS")
+    if count is None:
+        # Counts affinity and control-group quotas as well: a container of two cores on a machine of 64 has two.
+        return of.workers or cpu_count()
+    if count < 1:
+        raise InputError(f"{count} workers cannot do anything.", "Give 1 or more.")
+    return count
+
+
+def memory_budget(of: Profile, given: int | None = None) -> int:
+    """Return how many bytes a run may use: given, else ``MDIVE_MEMORY``, else the profile's share of what is free, up to its cap.
+
+    Raises
+    ------
+    InputError
+        For nothing or less, or an ``MDIVE_MEMORY`` that is no size.
+    """
+    budget = given if given is not None else _size("MDIVE_MEMORY")
+    if budget is None:
+        share = int(of.memory_share * available_memory())
+        return share if of.memory_cap is None else min(share, of.memory_cap)
+    if budget <= 0:
+        raise InputError(f"a memory budget of {budget} bytes holds nothing.", "Give bytes, or a size such as 2GiB.")
+    return budget
+
+
+def available_memory() -> int:
+    """Return how many bytes this process may still take: free on the machine, within its control groups and its address-space limit."""
+    import psutil
+
+    return max(0, min([psutil.virtual_memory().available, *_control_group_room(), *_address_space_room()]))
+
+
+def _control_group_room(table: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """Yield the room under each memory limit on the way from this process's control group to the root; any level may set one."""
+    try:
+        lines = table.read_text().splitlines()
+    except OSError:  # not Linux, or not mounted
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            base, limit, usage, reclaimable = root, "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            base, limit, usage, reclaimable = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+        else:
+            continue
+        group = base / path.lstrip("/")
+        for folder in (group, *group.parents):
+            try:
+                most, used = int((folder / limit).read_text()), int((folder / usage).read_text())
+                rows = dict(row.split() for row in (folder / "memory.stat").read_text().splitlines())
+                yield most - used + int(rows.get(reclaimable, 0))
+            except (OSError, ValueError):  # a level without the controller, or "max": no limit
+                pass
+            if folder == base:
+                break
+
+
+def _address_space_room() -> Iterator[int]:
+    if sys.platform == "win32":
+        return
+    import resource
+
+    import psutil
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        yield limit - psutil.Process().memory_info().vms
+
+
+def _whole_number(variable: str) -> int | None:
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise InputError(f"{variable}={text!r} is not a whole number.", f"Give one, such as {variable}=4, or unset it.")
+    return int(text)
+
+
+def _size(variable: str) -> int | None:
+    from dask.utils import parse_bytes
+
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return None
+    try:
+        return int(parse_bytes(text))
+    except ValueError:
+        raise InputError(f"{variable}={text!r} is not a size.", f"Give one, such as {variable}=2GiB, or unset it.") from None
+
+
+GDAL_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        # No listing of the folder beside each file: one request instead of two, and no sidecar of a stranger.
+        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+        # Two, because mdive's reader retries as well (with a new URL, for GDAL remembers a failed one) and attempts multiply.
+        "GDAL_HTTP_MAX_RETRY": "2",
+        "GDAL_HTTP_RETRY_DELAY": "0.5",
+        "GDAL_HTTP_RETRY_CODES": "429,500,502,503,504",
+        # GDAL has no time limit of its own: a server that stalls would stall the run.
+        "GDAL_HTTP_TIMEOUT": "60",
+        "GDAL_HTTP_CONNECTTIMEOUT": "10",
+        "GDAL_HTTP_LOW_SPEED_TIME": "30",
+        "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
+        "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+        "CPL_VSIL_CURL_CACHE_SIZE": str(64 * MIB),
+        # GDAL_NUM_THREADS stays unset: with it, GDAL before 3.12 does not retry anything.
+    }
+)
+
+GDAL_SKIPPED: Final = ("VRT", "WMS", "WMTS", "WCS", "STACIT", "STACTA", "GTI", "HTTP", "PLMosaic", "EEDAI")
+"""Drivers that open other addresses than the one they were given: an href to a .vrt would make GDAL read any file of this machine."""
+
+WORKER_ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        # glibc keeps freed tiles otherwise, and a worker looks as if it leaked.
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+        # Tiles are the parallelism; threads inside a kernel only fight each other.
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": "1",
+    }
+)
+"""For processes that compute tiles; must be set before they start."""
+
+
+def gdal_settings(of: Profile) -> dict[str, str | int]:
+    """Return the GDAL settings for reading (for ``rasterio.Env``), without those that the user set in the environment."""
+    # The cache size is a number of bytes: rasterio hands it to a function of its own, not to the table of settings.
+    wanted: dict[str, str | int] = {**GDAL_SETTINGS, "GDAL_CACHEMAX": of.gdal_cache}
+    return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
+def protect_gdal() -> bool:
+    """Switch off GDAL's drivers that follow references to other files, keeping whatever else the user's ``GDAL_SKIP`` switches off.
+
+    Call it before rasterio is first used: GDAL reads the setting once, when it registers its drivers.
+
+    Returns
+    -------
+    bool
+        Whether it holds. False when GDAL had registered its drivers already; then only the check of each href protects.
+    """
+    asked = os.environ.get("GDAL_SKIP", "").replace(",", " ").split()
+    os.environ["GDAL_SKIP"] = ",".join(dict.fromkeys((*asked, *GDAL_SKIPPED)))
+    rasterio = sys.modules.get("rasterio")
+    if rasterio is None:
+        return True
+    with rasterio.Env() as env:
+        return not any(driver in env.drivers() for driver in GDAL_SKIPPED)

@@ -1,0 +1,153 @@
+"""Choose an algorithm and its sources from what the catalogue offers, and say why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mdive.errors import NoDataError
+from mdive.model.event_class import EventClass, When
+from mdive.model.plan import Phase, Reason, Source
+from mdive.plugins import AlgorithmSpec
+from mdive.providers import Candidates
+
+ALIASES = {"nir08": "nir", "nir": "nir08"}
+"""Bands that may stand in for one another: sensors with one near infrared call it either name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was chosen."""
+
+    spec: AlgorithmSpec
+    keys: dict[str, str]
+    """Phase -> source key."""
+    sources: tuple[Source, ...]
+    reasons: tuple[Reason, ...]
+
+
+def choose(
+    kind: EventClass,
+    found: Candidates,
+    recipe: Sequence[tuple[AlgorithmSpec, When | None]],
+    catalog: str,
+    windows: Mapping[Phase, tuple[datetime, datetime] | None],
+) -> Choice:
+    """Return the first step of the recipe that the candidates can serve.
+
+    Raises
+    ------
+    NoDataError
+        If acquisitions were found and none of them serves any step, or the class has no algorithm.
+    """
+    if not recipe:
+        raise NoDataError(
+            f"no installed algorithm serves the event class {kind.name!r}.",
+            "Install a plugin that does, or force one with intent.algorithm.",
+        )
+    reasons: list[Reason] = []
+    lacking: list[str] = []
+    for spec, when in recipe:
+        picked, lack = _pick(spec, found)
+        if not lack and (why := _unmet(when, picked)):
+            lack = why
+        if lack:
+            lacking.append(f"{spec.name}: {lack}")
+            reasons.append(Reason(topic="algorithm", text=f"not {spec.name}: {lack}."))
+            continue
+        reasons.append(Reason(topic="algorithm", text=f"{spec.name} {spec.version}: {spec.summary}"))
+        reasons.extend(_told(picked))
+        reasons.extend(Reason(topic="rejected", text=str(r)) for r in found.rejected)
+        return Choice(spec, {p: s.key for p, s in picked.items()}, tuple(picked.values()), tuple(reasons))
+    if any(s.phase == "post" for s in found.sources) or found.rejected:
+        detail = str(found.rejected[0]) if found.rejected and not any(s.phase == "post" for s in found.sources) else "; ".join(lacking)
+        raise NoDataError(
+            f"nothing that {catalog} offers for this area and time can be used: {detail}.",
+            "Widen the window or the baseline, or try another --catalog; `mdive algorithms` tells what each algorithm needs.",
+        )
+    spec = recipe[0][0]
+    post = windows["post"]
+    span = f"{post[0]:%Y-%m-%d} to {post[1]:%Y-%m-%d}" if post else "the window"
+    reasons.append(Reason(topic="sources", text=f"{catalog} has no acquisition of the area from {span}: nothing can be observed."))
+    empty = {p: _nothing(spec, p) for p in spec.phases if p in spec.needs}
+    return Choice(spec, {p: s.key for p, s in empty.items()}, tuple(empty.values()), tuple(reasons))
+
+
+def _pick(spec: AlgorithmSpec, found: Candidates) -> tuple[dict[str, Source], str]:
+    """Return the best source of each phase, cut down to the bands that the algorithm uses, and what is lacking."""
+    picked: dict[str, Source] = {}
+    for phase in spec.phases:
+        needs, optional = spec.needs.get(phase, ()), spec.optional.get(phase, ())
+        offered = [s for s in found.sources if s.phase == phase and (phase == "static" or s.sensor == spec.sensor)]
+        fitting = [s for s in offered if all(_band(s, b) for b in needs)]
+        if phase not in spec.needs:
+            fitting = [s for s in fitting if any(_band(s, b) for b in optional)]
+        # A pair of phases is compared pixel by pixel, so the same sensor before and after is worth more than a better one.
+        fitting.sort(key=lambda s: s.name not in {p.name for p in picked.values()})
+        if fitting:
+            picked[phase] = _trim(fitting[0], (*needs, *optional))
+        elif phase in spec.needs:
+            if not offered:
+                return picked, f"no {spec.sensor} acquisition for its {phase} phase"
+            missing = [b for b in needs if not any(_band(s, b) for s in offered)] or list(needs)
+            return picked, f"the {phase} acquisitions lack the band {missing[0]!r} (they have {', '.join(offered[0].bands)})"
+    return picked, ""
+
+
+def _band(source: Source, name: str) -> str | None:
+    if name in source.bands:
+        return name
+    other = ALIASES.get(name)
+    return other if other is not None and other in source.bands else None
+
+
+def _trim(source: Source, bands: Sequence[str]) -> Source:
+    """Return a source with only these bands, under the names that the algorithm uses."""
+    names = {b: found for b in dict.fromkeys(bands) if (found := _band(source, b)) is not None}
+    quality = {source.mask.band: source.mask.band} if source.mask else {}
+    items = tuple(
+        item.model_copy(update={"assets": {b: item.assets[f] for b, f in {**names, **quality}.items() if f in item.assets}})
+        for item in source.items
+    )
+    return source.model_copy(update={"bands": tuple(names), "items": items})
+
+
+def _unmet(when: When | None, picked: Mapping[str, Source]) -> str:
+    """Return which condition of a recipe's step does not hold; what the catalogue does not tell counts as met."""
+    if when is None:
+        return ""
+    post = picked.get("post")
+    if when.cloud_below is not None and post is not None:
+        clouds = [o.properties.get("eo:cloud_cover") for o in post.observations]
+        known = [float(c) for c in clouds if c is not None]
+        if known and len(known) == len(clouds) and min(known) / 100 >= when.cloud_below:
+            return f"every acquisition has {min(known):.0f} % cloud or more"
+    if when.has_baseline is not None and when.has_baseline != ("pre" in picked):
+        return "there is no acquisition before the onset" if when.has_baseline else "there is an acquisition before the onset"
+    if when.same_orbit_pair is not None and post is not None:
+        pre = picked.get("pre")
+        orbits = [{o.properties.get("sat:relative_orbit") for o in s.observations} if s else set() for s in (pre, post)]
+        if when.same_orbit_pair != bool((orbits[0] & orbits[1]) - {None}):
+            return "there is no pair of acquisitions from one relative orbit" if when.same_orbit_pair else "there is a pair from one orbit"
+    return ""
+
+
+def _told(picked: Mapping[str, Source]) -> list[Reason]:
+    told = []
+    for phase, source in picked.items():
+        dates = ", ".join(f"{o.datetime:%Y-%m-%d}" for o in source.observations)
+        items = len(source.items)
+        told.append(
+            Reason(
+                topic=phase,
+                text=f"{source.name}: {items} item{'s' if items != 1 else ''} in {len(source.observations)} observation(s): {dates}.",
+            )
+        )
+    return told
+
+
+def _nothing(spec: AlgorithmSpec, phase: str) -> Source:
+    sensor: Any = spec.sensor if phase != "static" else "reference"
+    return Source(name="none", phase=phase, sensor=sensor, bands=spec.needs[phase], observations=(), items=())  # type: ignore[arg-type]

@@ -1,0 +1,129 @@
+"""Explain a plan: what it will read, compute, hold and write, before a pixel is read."""
+
+from __future__ import annotations
+
+import html
+
+from mdive.config import profile, worker_count
+from mdive.cube import TileIndex
+from mdive.engine.pipelines import graph_of, tiles_of
+from mdive.engine.tiling import footprint, peak_memory, widest_halo
+from mdive.model.base import Document
+from mdive.model.plan import Plan, source_by_key
+from mdive.pipeline.passes import split
+
+SECONDS_PER_MEGAPIXEL = 0.12
+"""Core-seconds per million pixels, band and time step: reading, kernels and writing together (measured on one core, SAR threshold, local files)."""
+
+
+class PassCost(Document):
+    """One pass of the explanation."""
+
+    index: int
+    operations: tuple[str, ...]
+    ends_with: tuple[str, ...]
+    """Reductions and global operations."""
+    halo: int
+    """Pixels read beyond a tile."""
+
+
+class Explanation(Document):
+    """What a plan costs. Bytes and seconds are estimates from metadata."""
+
+    plan: str
+    algorithm: str
+    grid: tuple[int, int]
+    area_km2: float
+    items: int
+    assets: int
+    blocks: int
+    bytes_to_read: int
+    tiles: int
+    tile_size: int
+    passes: tuple[PassCost, ...]
+    tasks: int
+    workers: int
+    peak_memory: int
+    scratch: int
+    core_seconds: float
+    reasons: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        rows = "\n".join(f"  {name:<12} {value}" for name, value in _rows(self))
+        why = "\n".join(f"  - {reason}" for reason in self.reasons)
+        return f"Explanation of {self.algorithm}\n{rows}\nWhy:\n{why}"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        cells = "".join(f"<tr><th>{html.escape(n)}</th><td>{html.escape(v)}</td></tr>" for n, v in _rows(self))
+        why = "".join(f"<li>{html.escape(r)}</li>" for r in self.reasons)
+        return f"<table><caption>{html.escape(self.algorithm)}</caption>{cells}</table><ul>{why}</ul>"
+
+
+def explain(plan: Plan, *, workers: int | None = None) -> Explanation:
+    """Say what a plan will read, compute and hold.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    workers
+        Tiles in the making at once. Default: the profile's.
+    """
+    graph, tiles = graph_of(plan), tiles_of(plan)
+    passes = split(graph, plan.grid)
+    sources = source_by_key(plan)
+    busy = min(worker_count(profile(plan.profile), workers), len(tiles))
+    cost = footprint(graph, passes, sources)
+    halo = widest_halo(passes)
+    estimate = TileIndex(plan.sources, plan.grid).estimate(list(tiles), halo=passes[0].margin + max(passes[0].halo.values(), default=0))
+    rows, cols = plan.grid.shape
+    size = max(t.height for t in tiles)
+    layers = sum(len(s.bands) * max(1, len(s.observations)) for s in plan.sources)
+    return Explanation(
+        plan=plan.identity,
+        algorithm=f"{plan.algorithm.name} {plan.algorithm.version}",
+        grid=plan.grid.shape,
+        area_km2=rows * cols * plan.grid.resolution**2 / 1e6,
+        items=estimate.items,
+        assets=estimate.assets,
+        blocks=estimate.blocks,
+        bytes_to_read=estimate.bytes,
+        tiles=len(tiles),
+        tile_size=plan.tiling.size,
+        passes=tuple(
+            PassCost(
+                index=p.index,
+                operations=tuple(n.label for n in p.nodes),
+                ends_with=tuple(n.label for n in (*p.reductions, *p.maps)),
+                halo=max(p.halo.values(), default=0),
+            )
+            for p in passes
+        ),
+        tasks=len(tiles) * len(passes),
+        workers=busy,
+        peak_memory=peak_memory(cost.memory, size, halo, busy),
+        scratch=int(cost.scratch * rows * cols),
+        core_seconds=round(SECONDS_PER_MEGAPIXEL * layers * rows * cols / 1e6, 1),
+        reasons=tuple(f"{r.topic}: {r.text}" for r in plan.reasons),
+    )
+
+
+def _rows(e: Explanation) -> list[tuple[str, str]]:
+    return [
+        ("grid", f"{e.grid[1]} x {e.grid[0]} pixels, {e.area_km2:,.0f} km²"),
+        ("reads", f"{e.items} items, {e.assets} assets, {e.blocks:,} blocks, about {_bytes(e.bytes_to_read)} decoded"),
+        ("tiles", f"{e.tiles} of {e.tile_size} pixels"),
+        ("passes", "; ".join(f"{p.index + 1}: {len(p.operations)} operations{' → ' + ', '.join(p.ends_with) if p.ends_with else ''}" for p in e.passes)),
+        ("tasks", f"{e.tasks} on {e.workers} worker{'s' if e.workers != 1 else ''}"),
+        ("memory", f"about {_bytes(e.peak_memory)} at the worst moment"),
+        ("scratch", _bytes(e.scratch)),
+        ("time", f"about {e.core_seconds / e.workers:,.0f} s of computing on {e.workers} worker{'s' if e.workers != 1 else ''}"),
+    ]
+
+
+def _bytes(size: int) -> str:
+    from dask.utils import format_bytes
+
+    return str(format_bytes(size))

@@ -1,0 +1,188 @@
+"""From tiles to a decision product: rasters, polygons, areas, quality, ledger, provenance, STAC, report, and the manifest last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mdive.engine.folder import MANIFEST, STAGING
+from mdive.engine.pipelines import spec_of
+from mdive.engine.specs import CAUSE, POLYGONS
+from mdive.engine.work import PLAN_FILE, Job
+from mdive.model.event_class import EventClass
+from mdive.model.flags import CAUSES, QC_FLAGS
+from mdive.model.manifest import Manifest, ProductFile
+from mdive.model.plan import Plan
+from mdive.model.product import RasterSpec
+from mdive.model.provenance import Activity, AlgorithmUse, InputEntity, OutputEntity, Provenance
+from mdive.model.quality import ClassArea, Quality
+from mdive.pipeline import Window
+from mdive.pipeline.lower import Blocks
+from mdive.products import (
+    cause_areas,
+    class_areas,
+    flag_areas,
+    publish,
+    sha256_file,
+    write_cog,
+    write_json_atomic,
+    write_ledger,
+    write_polygons,
+    write_report,
+    write_stac,
+)
+from mdive.provenance import read_inputs
+from mdive.quality import HIGH_PROBABILITY, LOW_PROBABILITY, Evidence, assess
+
+GEOTIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
+PARQUET = "application/vnd.apache.parquet"
+"""IANA media types of the products."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One staged file: the product's name, where it will be, and what it is."""
+
+    name: str
+    path: str
+    media_type: str
+
+
+def finish(job: Job, *, started: datetime) -> None:
+    """Make all products of a run whose passes are done, and publish them.
+
+    Everything is staged first and renamed when it is whole. A run that is killed in here starts this step again: it depends on nothing but
+    the checkpoints.
+    """
+    plan, folder = job.plan, job.folder
+    staging = folder / STAGING
+    staging.mkdir(exist_ok=True)
+    specs = spec_of(plan)
+    rows = ledger_rows(job)
+    written = [_raster(job, specs[name], staging) for name in job.graph.outputs if name in specs]
+    paths = {w.name: staging / w.path for w in written}
+    if POLYGONS in plan.products:
+        target = _under(staging, f"products/{POLYGONS}.parquet")
+        write_polygons(target, paths["extent"], specs["extent"], plan.grid, probability_path=paths.get("probability"))
+        written.append(Written(POLYGONS, f"products/{POLYGONS}.parquet", PARQUET))
+    quality = _quality(plan, specs, paths, rows)
+    write_ledger(_under(staging, "ledger.parquet"), rows)
+    write_json_atomic(staging / "quality.json", quality.model_dump(mode="json", exclude_none=True))
+    written += [Written("ledger", "ledger.parquet", PARQUET), Written("quality", "quality.json", "application/json")]
+    files = [_measured(w, staging) for w in written]
+    provenance = _provenance(plan, files, started)
+    write_json_atomic(staging / "provenance.json", provenance.model_dump(mode="json", exclude_none=True))
+    write_report(_under(staging, "report.html"), plan=plan, quality=quality, provenance=provenance, rasters=paths, specs=specs, ledger=rows)
+    written += [Written("provenance", "provenance.json", "application/json"), Written("report", "report.html", "text/html")]
+    listed = [f for f in files if f.name in specs or f.name == POLYGONS]
+    for name, path in write_stac(staging / "stac", plan=plan, files=listed, specs=specs, created=provenance.activity.ended):
+        written.append(Written(name, f"stac/{path.relative_to(staging / 'stac').as_posix()}", "application/geo+json" if name == "item" else "application/json"))
+    written += [Written(n, f, "application/json") for n, f in (("event", "event.json"), ("plan", PLAN_FILE))]
+    products = []
+    for entry in written:
+        source = staging / entry.path
+        if source.exists():
+            publish(source, _under(folder, entry.path))
+        products.append(_measured(entry, folder))
+    manifest = Manifest(
+        run_id=job.scratch.identity[:16],
+        plan_identity=plan.identity,
+        status="partial" if rows else "complete",
+        decision=quality.decision,
+        products=tuple(products),
+        created=provenance.activity.ended,
+        software=plan.software,
+    )
+    write_json_atomic(folder / MANIFEST, manifest.model_dump(mode="json", exclude_none=True))
+
+
+def ledger_rows(job: Job) -> list[dict[str, Any]]:
+    """Return every failed read of a run, from the checkpoints of its tiles, in tile order."""
+    rows: list[dict[str, Any]] = []
+    for pass_ in job.passes:
+        for tile in range(len(job.tiles)):
+            rows.extend(job.scratch.tile(pass_.index, tile).facts["ledger"])
+    return rows
+
+
+def raster_reader(job: Job, name: str) -> Callable[[Window], np.ndarray]:
+    """Return a function that reads any window of a product from the checkpoints."""
+    node = job.graph.outputs[name]
+    index = next(p.index for p in job.passes if name in p.outputs)
+
+    def read(window: Window) -> np.ndarray:
+        places = {t: job.tiles[t] for t in job.tiles.touching(window)}
+        return Blocks(node.fill, node.dtype, job.scratch.pieces(index, f"out/{name}", places)).read(window)
+
+    return read
+
+
+def _raster(job: Job, spec: RasterSpec, staging: Path) -> Written:
+    path = f"products/{spec.name}.tif"
+    tags = {
+        "algorithm": f"{job.plan.algorithm.name} {job.plan.algorithm.version}",
+        "plan": job.plan.identity,
+        "references": " ".join(f"https://doi.org/{r}" for r in job.plan.algorithm.references),
+    }
+    write_cog(_under(staging, path), spec, job.plan.grid, raster_reader(job, spec.name), tags=tags)
+    return Written(spec.name, path, GEOTIFF)
+
+
+def _under(folder: Path, path: str) -> Path:
+    target = folder / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _measured(entry: Written, folder: Path) -> ProductFile:
+    sha, size = sha256_file(folder / entry.path)
+    return ProductFile(name=entry.name, path=entry.path, media_type=entry.media_type, sha256=sha, size=size)
+
+
+def _quality(plan: Plan, specs: Mapping[str, RasterSpec], paths: Mapping[str, Path], rows: list[dict[str, Any]]) -> Quality:
+    kind = EventClass.model_validate(plan.event_class)
+    areas = class_areas(paths["extent"], specs["extent"], plan.grid, probability_path=paths.get("probability"))
+    causes = cause_areas(paths[CAUSE.name], plan.grid)
+    event = areas.area_m2("event")
+    likely = areas.by_probability
+    flagged = flag_areas(paths["qc"], plan.grid, QC_FLAGS["threshold_fallback"], where=paths[CAUSE.name])
+    observed = causes["observed"].area_m2
+    evidence = Evidence(
+        area_m2=sum(c.area_m2 for c in causes.values()),
+        observed_m2=observed,
+        classes=[ClassArea(value=c.value, name=c.name, role=c.role, area_m2=c.area_m2) for c in areas.classes if c.role != "unobserved"],
+        low_m2=likely.low(LOW_PROBABILITY) if likely else event,
+        high_m2=likely.high(HIGH_PROBABILITY) if likely else event,
+        unobserved={name: causes[name].area_m2 for _, name, _ in CAUSES if name != "observed" and causes[name].pixels},
+        failed_reads=len({(r["source"], r["item"], r["band"]) for r in rows}),
+        planned_reads=sum(len(i.assets) for s in plan.sources for i in s.items),
+        fallback_share=min(1.0, flagged / observed) if observed else 0.0,
+    )
+    return assess(evidence, kind.limits, kind.significance)
+
+
+def _provenance(plan: Plan, files: list[ProductFile], started: datetime) -> Provenance:
+    algorithm = plan.algorithm
+    return Provenance(
+        run_id=plan.identity[:16],
+        inputs=tuple(InputEntity(**entry) for entry in read_inputs(plan)),
+        activity=Activity(
+            plan_identity=plan.identity,
+            algorithm=AlgorithmUse(
+                name=algorithm.name,
+                version=algorithm.version,
+                package=algorithm.package,
+                parameters=algorithm.parameters,
+                references=algorithm.references,
+            ),
+            started=started,
+            ended=datetime.now(UTC),
+            software=plan.software,
+        ),
+        outputs=tuple(OutputEntity(path=f.path, sha256=f.sha256, media_type=f.media_type) for f in sorted(files, key=lambda f: f.path)),
+    )

@@ -1,0 +1,65 @@
+"""The run folder: who may write in it, what lies where, and when it is complete."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mdive.errors import RunFolderError
+
+LOCK = ".lock"
+STAGING = ".staging"
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder for this process.
+
+    The lock is the kernel's (``flock``): it goes with the process however that ends, so a killed run never has to be unlocked by hand.
+
+    Raises
+    ------
+    RunFolderError
+        If another process holds it.
+    """
+    path = folder / LOCK
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise RunFolderError(
+                f"another run is at work in {folder} ({_holder(file.read())}).",
+                "Wait for it, stop it, or choose another folder with --out.",
+            ) from None
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}))
+        file.flush()
+        try:
+            yield
+        finally:
+            file.seek(0)
+            file.truncate()
+            file.flush()
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _holder(text: str) -> str:
+    try:
+        holder = json.loads(text)
+        return f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "its owner did not say who it is"
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a run ended here: no manifest, no result."""
+    return (folder / MANIFEST).is_file()

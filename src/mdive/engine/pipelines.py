@@ -1,0 +1,185 @@
+"""From a plan to its pipeline graph: the algorithm is called on nodes, and the engine adds what every product owes its reader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from mdive.cube import area_mask
+from mdive.errors import KernelError, PluginError
+from mdive.model.area import Area
+from mdive.model.flags import QC_FLAGS
+from mdive.model.plan import AlgorithmRef, Grid, Plan, Source
+from mdive.model.product import RasterSpec
+from mdive.pipeline import Local, Node, Tiles, Window, load_node, operation
+from mdive.pipeline.graph import Graph
+from mdive.plugins import AlgorithmSpec, Bundle
+from mdive.plugins.registry import algorithm_spec
+
+from .reading import MASK
+from .specs import CAUSE, raster_specs
+
+REQUIRED = ("extent", "qc")
+"""Products that every run computes: the answer, and what it could not see. Everything else only on request."""
+
+
+def graph_of(plan: Plan) -> Graph:
+    """Return the pipeline graph of a plan.
+
+    Raises
+    ------
+    PluginError
+        If the installed algorithm is not the one that the plan was made with.
+    """
+    spec = algorithm_spec(plan.algorithm.name)
+    if spec.version != plan.algorithm.version:
+        raise PluginError(
+            f"the plan needs {spec.name} {plan.algorithm.version}; version {spec.version} is installed.",
+            "Install that version, or make a new plan.",
+        )
+    area = Area.model_validate(plan.event["area"])
+    wanted = [n for n in plan.products if n in raster_specs(spec)]
+    return trace(spec, plan.algorithm, plan.sources, area.geometry.wkt, [*REQUIRED, *wanted])
+
+
+def trace(spec: AlgorithmSpec, reference: AlgorithmRef, sources: tuple[Source, ...], area: str, products: list[str]) -> Graph:
+    """Call an algorithm on nodes and return the graph of some products.
+
+    Parameters
+    ----------
+    spec, reference
+        The algorithm, and how the plan binds it.
+    sources
+        The plan's sources.
+    area
+        WKT of the area (longitude, latitude): what lies outside of it is no product's business.
+    products
+        Names of the raster products to compute.
+    """
+    by_key = {s.key: s for s in sources}
+    bundles = []
+    for phase in spec.phases:
+        key = reference.sources.get(phase)
+        bundles.append(bundle_of(spec, phase, None if key is None else by_key[key]))
+    nodes = dict(spec.function(*bundles, **reference.parameters))
+    specs = raster_specs(spec)
+    missing = [n for n in {*REQUIRED, *(o.name for o in spec.outputs)} if n not in nodes and n != CAUSE.name]
+    if missing:
+        raise KernelError(f"algorithm {spec.name!r} did not return its output {sorted(missing)[0]!r}.", "Report this to its authors.")
+    looking = [by_key[k] for p, k in sorted(reference.sources.items()) if p != "static" or len(reference.sources) == 1]
+    unobserved = sorted(c.value for c in specs["extent"].classes if c.role == "unobserved")
+    inside = in_area(nodes["extent"], area=area)
+    nodes[CAUSE.name] = cause_plane(nodes["extent"], nodes["qc"], unobserved=unobserved, footprints=[_footprints(s) for s in looking])
+    clips = {"uint8": clip_class, "uint16": clip_bits, "int16": clip_class, "float32": clip_float}
+    return Graph({name: clips[specs[name].dtype](nodes[name], inside) for name in dict.fromkeys(products)})
+
+
+def bundle_of(spec: AlgorithmSpec, phase: str, source: Source | None) -> Bundle:
+    """Return the load nodes of one phase; bands that the source lacks are None."""
+    bands = (*spec.needs.get(phase, ()), *spec.optional.get(phase, ()))
+    if source is None:
+        return Bundle(**dict.fromkeys((*bands, MASK)))
+    nodes: dict[str, Any] = {b: load_node(source.key, b) if b in source.bands else None for b in bands}
+    return Bundle(**nodes, **{MASK: load_node(source.key, MASK, dtype="uint16")})
+
+
+def tiles_of(plan: Plan) -> Tiles:
+    """Return the partition of a plan's grid."""
+    return Tiles.regular(plan.grid.shape, plan.tiling.size, plan.tiling.row_anchor, plan.tiling.col_anchor)
+
+
+def _footprints(source: Source) -> str:
+    import shapely
+
+    shapes = [shapely.geometry.shape(item.geometry) for item in source.items]
+    return str(shapely.union_all(shapes).wkt) if shapes else "POLYGON EMPTY"
+
+
+@lru_cache(maxsize=16)
+def _shape(wkt: str) -> Any:
+    import shapely
+
+    return shapely.from_wkt(wkt)
+
+
+def _mask(wkt: str, grid: Grid, window: Window) -> np.ndarray:
+    shape = _shape(wkt)
+    return np.zeros(window.shape, dtype=bool) if shape.is_empty else np.asarray(area_mask(shape, grid, window))
+
+
+@operation(Local(), dtype="bool")
+def in_area(like: np.ndarray, /, *, area: str, grid: Grid, window: Window) -> np.ndarray:
+    """Whether a pixel's centre lies inside the area."""
+    del like
+    return _mask(area, grid, window)
+
+
+@operation(Local(), dtype="uint8")
+def clip_class(values: np.ndarray, inside: np.ndarray, /) -> np.ndarray:
+    """Set classes outside the area to 255 (fill)."""
+    return np.where(inside, values, np.uint8(255))
+
+
+@operation(Local(), dtype="uint16")
+def clip_bits(values: np.ndarray, inside: np.ndarray, /) -> np.ndarray:
+    """Set bits outside the area to none: the cause raster (255) says that they are outside."""
+    return np.where(inside, values, np.uint16(0))
+
+
+@operation(Local(), dtype="float32")
+def clip_float(values: np.ndarray, inside: np.ndarray, /) -> np.ndarray:
+    """Set numbers outside the area to NaN."""
+    return np.where(inside, values, np.float32(np.nan))
+
+
+_PRECEDENCE = (
+    ("layover_shadow", 6),
+    ("shadow", 5),
+    ("cloud", 4),
+    ("nodata", 2),
+    ("read_failure", 3),
+)
+"""Flag and value of ``CAUSES``, the last one that applies wins: a failed read is the gravest, because it is ours to mend."""
+
+
+@operation(Local(), dtype="uint8")
+def cause_plane(
+    extent: np.ndarray, qc: np.ndarray, /, *, unobserved: list[int], footprints: list[str], grid: Grid, window: Window
+) -> np.ndarray:
+    """Return why each pixel of a class raster says nothing (values of ``CAUSES``; 0 where it says something).
+
+    Parameters
+    ----------
+    extent
+        Class raster, uint8 (y, x).
+    qc
+        Bits of ``QC_FLAGS``, uint16 (y, x).
+    unobserved
+        Class values that mean *not observed*.
+    footprints
+        WKT (longitude, latitude) of what each source's items cover: a pixel outside one of them had no acquisition.
+    grid, window
+        Where the block lies.
+    """
+    silent = np.isin(extent, np.array([*unobserved, 255], dtype="uint8"))
+    cause = np.where(silent, np.uint8(7), np.uint8(0))
+    for name, value in _PRECEDENCE:
+        cause[silent & ((qc & QC_FLAGS[name]) != 0)] = value
+    no_data = silent & (cause == 2)
+    if no_data.any():
+        for footprint in footprints:
+            cause[no_data & ~_mask(footprint, grid, window)] = 1
+    return cause
+
+
+def spec_of(plan: Plan) -> Mapping[str, RasterSpec]:
+    """Return the raster products that a plan's algorithm can make, by name."""
+    return raster_specs(algorithm_spec(plan.algorithm.name))
+
+
+def output_node(graph: Graph, name: str) -> Node:
+    """Return the node of a product."""
+    return graph.outputs[name]

@@ -1,0 +1,178 @@
+"""Plan: search, choose, freeze, and say why. No pixel is read."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mdive.config import Profile, memory_budget, worker_count
+from mdive.config import profile as profile_named
+from mdive.cube import TileIndex, make_grid
+from mdive.engine.choice import choose
+from mdive.engine.pipelines import REQUIRED, trace
+from mdive.engine.specs import product_names
+from mdive.engine.tiling import footprint, tile_size, widest_halo
+from mdive.errors import InputError, UsageError, nearest
+from mdive.model.event import Event
+from mdive.model.event_class import EventClass
+from mdive.model.plan import AlgorithmRef, Grid, Phase, Plan, Reason, Source, Tiling
+from mdive.pipeline.graph import Graph
+from mdive.pipeline.passes import split
+from mdive.plugins import AlgorithmSpec
+from mdive.plugins.registry import algorithm_spec, event_class
+from mdive.providers import candidates, open_catalog
+
+DEFAULT_CATALOG = "earth-search"
+"""Where to look when nobody says: open to everybody, without an account."""
+
+MAX_PIXELS = 10**11
+"""Larger grids are a slip (a resolution in degrees, an area of a continent at 1 m), not a wish: 10^11 pixels are 10 million km² at 10 m."""
+
+
+def plan(
+    event: Event,
+    *,
+    catalog: str | None = None,
+    profile: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    tile_size: int | None = None,
+    workers: int | None = None,
+) -> Plan:
+    """Turn an event into a plan: which observations, which algorithm, which grid, and why.
+
+    Parameters
+    ----------
+    event
+        What happened where and when.
+    catalog
+        Provider name, URL of a STAC API, or path or URL of a static catalogue or stac-geoparquet file. Default: the event's own, else
+        ``earth-search``.
+    profile
+        ``edge``, ``laptop``, ``workstation`` or ``cluster``: how much memory a run may take. Default: ``MDIVE_PROFILE``, else ``laptop``.
+    parameters
+        Algorithm parameters; they win over those of the event's intent.
+    tile_size
+        Tile edge in pixels. Default: what the profile's memory allows. It never changes a result.
+    workers
+        Tiles that will be computed at once, for the choice of the tile size. Default: the profile's.
+
+    Returns
+    -------
+    The plan: a document that can be printed, saved, and run anywhere.
+
+    Raises
+    ------
+    InputError
+        If the event cannot be planned as it is written.
+    NoDataError
+        If the catalogue has acquisitions, but none that any algorithm of the event class could use.
+    CatalogError
+        If the catalogue cannot be searched.
+    """
+    kind = _class_of(event)
+    limits = profile_named(profile)
+    reasons: list[Reason] = []
+    intent = event.intent
+    where = catalog or event.catalog or DEFAULT_CATALOG
+    geometry = event.area.geometry
+    windows = _windows(event, kind)
+    found = candidates(open_catalog(where), geometry, windows)
+    choice = choose(kind, found, _recipe(kind, intent.algorithm), where, windows)
+    reasons.extend(choice.reasons)
+    spec = choice.spec
+    bound = spec.bind({**intent.parameters, **(parameters or {})})
+    products = _products(kind, spec, intent.products or ())
+    resolution = intent.resolution or kind.default_resolution
+    grid = make_grid(geometry, resolution, intent.crs)
+    if grid.shape[0] * grid.shape[1] > MAX_PIXELS:
+        raise InputError(
+            f"the area at {resolution:g} m is a grid of {grid.shape[0]} x {grid.shape[1]} pixels.",
+            "Give a smaller area, or a coarser intent.resolution.",
+        )
+    reasons.append(
+        Reason(topic="grid", text=f"{grid.shape[1]} x {grid.shape[0]} pixels of {resolution:g} m in {grid.crs}, our own, snapped.")
+    )
+    reference = AlgorithmRef(
+        name=spec.name, version=spec.version, package=spec.package, parameters=bound, sources=choice.keys, references=spec.references
+    )
+    graph = trace(spec, reference, choice.sources, geometry.wkt, [*REQUIRED, *(n for n in products if n != "polygons")])
+    tiling = _tiling(graph, grid, choice.sources, limits, tile_size, workers)
+    return Plan(
+        event=event.model_dump(mode="json", exclude_none=True),
+        event_class=kind.model_dump(mode="json", exclude_none=True),
+        catalog=where,
+        sources=choice.sources,
+        grid=grid,
+        algorithm=reference,
+        pipeline=graph.document(),
+        products=products,
+        reasons=tuple(reasons),
+        tiling=tiling,
+        profile=limits.name,
+        software=software(),
+    )
+
+
+def retile(plan: Plan, size: int) -> Plan:
+    """Return the same plan on other tiles: another speed and memory, the same result."""
+    if size < 16:
+        raise UsageError(f"a tile of {size} pixels is too small.", "Give --tile-size of 16 or more; 1024 to 4096 are usual.")
+    return plan.model_copy(update={"tiling": Tiling(size=size)})
+
+
+def software() -> dict[str, str]:
+    """Return the versions that took part in a result."""
+    names = ("mdive", "numpy", "scipy", "numba", "xarray", "dask", "odc-stac", "odc-loader", "odc-geo", "rasterio", "pyproj", "shapely")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _class_of(event: Event) -> EventClass:
+    if event.event_class is None:
+        raise InputError(
+            "the event has a description but no event_class.",
+            "Add event_class, for instance `event_class: flood`; see `mdive schema event`.",
+        )
+    return event_class(event.event_class)
+
+
+def _windows(event: Event, kind: EventClass) -> dict[Phase, tuple[Any, Any] | None]:
+    baseline = event.baseline.resolve(event.window) if event.baseline is not None else None
+    before = (baseline.start, baseline.end) if baseline else (event.window.start - kind.baseline.before, event.window.start)
+    return {"pre": before, "post": (event.window.start, event.window.end), "static": None}
+
+
+def _recipe(kind: EventClass, forced: str | None) -> list[tuple[AlgorithmSpec, Any]]:
+    if forced is not None:
+        return [(algorithm_spec(forced), None)]
+    return [(algorithm_spec(step.algorithm), step.when) for step in kind.recipe]
+
+
+def _products(kind: EventClass, spec: AlgorithmSpec, asked: Sequence[str]) -> tuple[str, ...]:
+    known = product_names(spec)
+    for name in asked:
+        if name not in known:
+            raise InputError(f"{spec.name} makes no product {name!r}.", f"It makes: {', '.join(known)}.{nearest(name, known)}")
+    wanted = asked or [n for n in kind.products if n in known]
+    return tuple(dict.fromkeys([*REQUIRED, *wanted]))
+
+
+def _tiling(graph: Graph, grid: Grid, sources: Iterable[Source], limits: Profile, size: int | None, workers: int | None) -> Tiling:
+    if size is not None:
+        if size < 16:
+            raise UsageError(f"a tile of {size} pixels is too small.", "Give --tile-size of 16 or more; 1024 to 4096 are usual.")
+        return Tiling(size=size)
+    sources = list(sources)
+    passes = split(graph, grid)
+    memory = footprint(graph, passes, {s.key: s for s in sources}).memory
+    busy = worker_count(limits, workers)
+    best = tile_size(memory, grid.shape, budget=memory_budget(limits), workers=busy, largest=limits.tile_size, halo=widest_halo(passes))
+    row, col, block = TileIndex(sources, grid).block_anchor(sources)
+    return Tiling(size=best, row_anchor=row % best, col_anchor=col % best) if block and best % block == 0 else Tiling(size=best)

@@ -1,0 +1,73 @@
+"""Read what a tile needs and remember what could not be read: the bridge from the cube to the heart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mdive.cube import ReadFailure, read_block
+from mdive.model.flags import QC_FLAGS
+from mdive.model.plan import Plan, source_by_key
+from mdive.pipeline import Window
+
+MASK = "mask"
+"""Name of the cause plane among a source's bands."""
+
+
+class SourceReader:
+    """A ``Loader`` over a plan's sources, with a ledger.
+
+    Parameters
+    ----------
+    plan
+        Names the sources and the grid.
+    core
+        The tile whose failures are counted (halos are counted by the tile that owns them).
+    """
+
+    def __init__(self, plan: Plan, core: Window) -> None:
+        self._sources = source_by_key(plan)
+        self._grid = plan.grid
+        self._core = core
+        self._failures: list[tuple[ReadFailure, int]] = []
+
+    def __call__(self, source: str, bands: Sequence[str], window: Window) -> Mapping[str, np.ndarray]:
+        """Read bands of a source as (time, y, x); the band ``mask`` is the cause plane."""
+        found = self._sources[source]
+        wanted = [b for b in bands if b != MASK] or list(found.bands)
+        if not found.observations:
+            empty = np.full((1, *window.shape), np.nan, dtype="float32")
+            nothing = np.full((1, *window.shape), QC_FLAGS["nodata"], dtype="uint16")
+            return {b: nothing if b == MASK else empty for b in bands}
+        # The mask speaks of all bands of the source, so that it does not depend on which pass asks for which band.
+        block = read_block(found, window, self._grid, list(found.bands) if MASK in bands else wanted)
+        lost = (block.mask & QC_FLAGS["read_failure"]).any(axis=0)
+        pixels = int(lost[self._core.intersect(window).within(window)].sum())
+        self._failures.extend((failure, pixels) for failure in block.failures)
+        return {b: block.mask if b == MASK else block.values[b] for b in bands}
+
+    def ledger_rows(self, index: int, tile: int) -> list[dict[str, Any]]:
+        """Return one row per failed read of this tile."""
+        rows = []
+        for failure, pixels in self._failures:
+            rows.append(
+                {
+                    "pass": index,
+                    "tile": tile,
+                    "source": failure.source,
+                    "item": failure.item,
+                    "band": failure.band,
+                    "href": failure.href,
+                    "row": self._core.row,
+                    "col": self._core.col,
+                    "height": self._core.height,
+                    "width": self._core.width,
+                    "cause": failure.cause,
+                    "message": failure.message,
+                    "attempts": failure.attempts,
+                    "pixels": pixels,
+                }
+            )
+        return sorted(rows, key=lambda r: (r["source"], r["item"], r["band"]))

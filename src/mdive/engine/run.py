@@ -1,0 +1,147 @@
+"""Run a plan: passes over tiles, then products; start again where a killed run stopped.
+
+Order of writing: plan, tile checkpoints, states, staged products, published products, manifest. Whatever is killed in between leaves a folder
+without a manifest, which no reader accepts and ``resume`` finishes to the same bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mdive.engine.finish import finish
+from mdive.engine.folder import MANIFEST, STAGING, is_complete, locked
+from mdive.engine.progress import Progress, Watcher, nobody
+from mdive.engine.report import Report, open_run
+from mdive.engine.tiling import footprint
+from mdive.engine.work import PLAN_FILE, SCRATCH_FOLDER, Job, finish_pass, make_job, missing_tiles, open_job, pass_done, run_tile
+from mdive.errors import MdiveError, RunFolderError
+from mdive.model.plan import Plan, source_by_key
+from mdive.products import check_writable, write_json_atomic
+from mdive.runtime import Runtime, Task, threads
+
+
+def run(plan: Plan, out: str | Path, *, runtime: Runtime | None = None, watch: Watcher = nobody) -> Report:
+    """Run a plan into a new folder.
+
+    Parameters
+    ----------
+    plan
+        What to compute.
+    out
+        Folder to write; created if it is not there. It must not hold another run.
+    runtime
+        Where tiles are computed. Default: threads, one per core.
+    watch
+        Called with ``Progress`` events.
+
+    Returns
+    -------
+    The finished run; ``report.manifest.status`` says whether everything could be read.
+
+    Raises
+    ------
+    RunFolderError
+        If the folder cannot be written, holds a run already, or another process is at work in it. Nothing is written then.
+    """
+    folder = Path(out)
+    _refuse_used(folder)
+    job = make_job(folder.resolve(), plan)
+    need = footprint(job.graph, job.passes, source_by_key(plan)).scratch * plan.grid.shape[0] * plan.grid.shape[1]
+    check_writable(folder, int(need))
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        _refuse_used(folder)
+        (folder / SCRATCH_FOLDER).mkdir(exist_ok=True)
+        write_json_atomic(folder / "event.json", plan.event)
+        write_json_atomic(folder / PLAN_FILE, plan.model_dump(mode="json", exclude_none=True))
+        return _work(folder, runtime or threads(), watch)
+
+
+def resume(out: str | Path, *, runtime: Runtime | None = None, watch: Watcher = nobody) -> Report:
+    """Finish a run that was stopped; what its tiles had written is checked and used again.
+
+    Raises
+    ------
+    RunFolderError
+        If there is no run to resume, or another process is at work in it.
+    """
+    folder = Path(out)
+    if is_complete(folder):
+        return open_run(folder)
+    if not (folder / PLAN_FILE).is_file():
+        raise RunFolderError(
+            f"{folder} holds no run that could be resumed (no {PLAN_FILE}).", "Start it with `mdive run --event ... --out ...`."
+        )
+    with locked(folder):
+        (folder / SCRATCH_FOLDER).mkdir(exist_ok=True)
+        return _work(folder, runtime or threads(), watch)
+
+
+def check_out(out: str | Path) -> None:
+    """Refuse a folder that a run could not be written to, before anything is searched or read.
+
+    Raises
+    ------
+    RunFolderError
+        If it cannot be written, or is used already.
+    """
+    _refuse_used(Path(out))
+    check_writable(Path(out), 0)
+
+
+def _refuse_used(folder: Path) -> None:
+    if is_complete(folder):
+        raise RunFolderError(f"{folder} already holds a finished run.", "Choose another folder with --out, or read it with mdive.open_run.")
+    if (folder / PLAN_FILE).exists():
+        raise RunFolderError(
+            f"{folder} holds a run that did not finish.", f"Finish it with `mdive resume {folder}`, or choose another folder."
+        )
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"{folder} is a file, not a folder.", "Choose another place with --out.")
+    strangers = sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
+    if strangers:
+        raise RunFolderError(f"{folder} is not empty (it holds {strangers[0]!r}).", "Choose a new or empty folder with --out.")
+
+
+def _work(folder: Path, runtime: Runtime, watch: Watcher) -> Report:
+    started = datetime.now(UTC)
+    job = open_job(folder.resolve())
+    total = len(job.tiles) * len(job.passes) + 1
+    done = 0
+    with runtime:
+        for pass_ in job.passes:
+            p = pass_.index
+            todo = missing_tiles(job, p)
+            done += len(job.tiles) - len(todo)
+            text = f"pass {p + 1} of {len(job.passes)}"
+            watch(Progress("pass", done, total, text))
+            if todo:
+                job.scratch.state_path(p).unlink(missing_ok=True)
+            for _ in _outcomes(runtime, job, p, todo):
+                done += 1
+                watch(Progress("pass", done, total, text))
+            if not pass_done(job, p):
+                finish_pass(job, p)
+            job.scratch.forget()
+    watch(Progress("products", done, total, "products"))
+    finish(job, started=started)
+    shutil.rmtree(folder / SCRATCH_FOLDER, ignore_errors=True)
+    shutil.rmtree(folder / STAGING, ignore_errors=True)
+    watch(Progress("done", total, total, str(folder / MANIFEST)))
+    return open_run(folder)
+
+
+def _outcomes(runtime: Runtime, job: Job, index: int, tiles: list[int]) -> Iterator[None]:
+    tasks = [Task(f"p{index}-t{t}", run_tile, (str(job.folder), index, t)) for t in tiles]
+    for outcome in runtime.run(tasks):
+        if outcome.error is not None:
+            if isinstance(outcome.error, MdiveError):
+                raise outcome.error
+            raise MdiveError(
+                f"tile {outcome.key} failed: {type(outcome.error).__name__}: {outcome.error}",
+                f"What is done is kept: after mending the cause, `mdive resume {job.folder}`.",
+            ) from outcome.error
+        yield

@@ -1,0 +1,115 @@
+"""How large a tile may be: what one tile holds at its worst moment, against the memory that a profile grants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mdive.model.plan import Source
+from mdive.pipeline.graph import Graph
+from mdive.pipeline.locality import Global
+from mdive.pipeline.operation import Node
+from mdive.pipeline.passes import Pass
+
+KERNEL_TEMPORARIES = 3.0
+"""Bytes of numpy temporaries inside a kernel per byte of its largest argument (measured: float64 copies of a float32 block and a mask)."""
+
+READ_OVERHEAD = 2.0
+"""Bytes of decoded and converted pixels per byte of loaded raster while a source is read (stored numbers, float64 on the way, both dates)."""
+
+PROCESS_BASE = 350 * 1024**2
+"""Resident bytes of a process that has imported everything and read nothing (measured 300-350 MiB)."""
+
+SIZES = (4096, 3072, 2048, 1536, 1024, 768, 512, 256)
+"""Multiples of the block sizes that COGs have (256, 512, 1024), largest first: larger tiles waste less on halos and cut blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes per pixel of a tile, at its worst moment and on disk."""
+
+    memory: float
+    scratch: float
+
+
+def footprint(graph: Graph, passes: Sequence[Pass], sources: Mapping[str, Source]) -> Footprint:
+    """Return what one pixel costs while tiles are evaluated, by walking each pass as the evaluator does."""
+    times = {key: max(1, len(source.observations)) for key, source in sources.items()}
+    depth = _time_depths(graph, times)
+    worst = 0.0
+    scratch = 0.0
+    for pass_ in passes:
+        size = {n.key: np.dtype(n.dtype).itemsize * depth[n.key] for n in (*pass_.nodes, *pass_.fetched)}
+        uses: dict[str, int] = {}
+        for node in (*pass_.nodes, *pass_.reductions, *pass_.maps):
+            for source in node.inputs:
+                if source is not None:
+                    uses[source.key] = uses.get(source.key, 0) + 1
+        held = float(sum(size[n.key] for n in pass_.fetched))
+        loads = [n for n in pass_.nodes if n.is_load]
+        held += sum(size[n.key] for n in loads)
+        worst = max(worst, held * (1 + READ_OVERHEAD) if loads else held)
+        kept = sum(size[n.key] for n in pass_.kept) + sum(np.dtype(n.dtype).itemsize for n in pass_.outputs.values())
+        for node in pass_.nodes:
+            if node.is_load:
+                continue
+            largest = max([size.get(n.key, 0) for n in node.inputs if n is not None and n.kind == "raster"], default=0)
+            held += size[node.key]
+            worst = max(worst, held + KERNEL_TEMPORARIES * largest)
+            if isinstance(node.operation and node.operation.locality, Global):
+                continue
+            for source in node.inputs:
+                if source is not None and source.key in uses:
+                    uses[source.key] -= 1
+                    if uses[source.key] == 0:
+                        held -= size.get(source.key, 0)
+        maps = 4.0 * len(pass_.maps)
+        worst = max(worst, held + kept + 3 * maps)
+        scratch += kept + maps
+    return Footprint(worst, scratch)
+
+
+def tile_size(memory: float, shape: tuple[int, int], *, budget: int, workers: int, largest: int, halo: int) -> int:
+    """Return the largest tile edge (pixels) whose memory fits the budget on all workers, and that leaves every worker something to do.
+
+    Parameters
+    ----------
+    memory
+        Bytes per pixel (``footprint``).
+    shape
+        Grid (rows, columns).
+    budget
+        Bytes for the whole process.
+    workers
+        Tiles in the making at once.
+    largest
+        Upper limit of the profile.
+    halo
+        Pixels that a tile reads beyond its edge.
+    """
+    share = max(budget - PROCESS_BASE, 64 * 1024**2) / workers
+    fitting = [s for s in SIZES if s <= largest and memory * (s + 2 * halo) ** 2 <= share] or [SIZES[-1]]
+    busy = [s for s in fitting if -(-shape[0] // s) * -(-shape[1] // s) >= 2 * workers]
+    return busy[0] if busy else fitting[-1]
+
+
+def peak_memory(memory: float, size: int, halo: int, workers: int) -> int:
+    """Return the bytes that a run is expected to hold at its worst moment."""
+    return int(PROCESS_BASE + workers * memory * (size + 2 * halo) ** 2)
+
+
+def widest_halo(passes: Sequence[Pass]) -> int:
+    """Return the largest number of pixels that any pass reads beyond a tile."""
+    return max((h + p.margin for p in passes for h in p.halo.values()), default=0)
+
+
+def _time_depths(graph: Graph, times: Mapping[str, int]) -> dict[str, int]:
+    depth: dict[str, int] = {}
+    for node in graph:
+        if node.is_load:
+            depth[node.key] = times.get(node.source, 1) if node.timed else 1
+        else:
+            depth[node.key] = max([depth[n.key] for n in node.inputs if isinstance(n, Node)], default=1) if node.timed else 1
+    return depth

@@ -1,0 +1,48 @@
+"""All that a plugin author imports, and the registry that the rest of mdive asks."""
+
+from mdive.model.product import ClassEntry, FlagEntry, RasterSpec
+from mdive.pipeline import Focal, Global, Local, Reduction, Window, add, operation
+from mdive.plugins.declare import AlgorithmSpec, Bundle, Decibels, Fraction, Hectares, Metres, algorithm
+from mdive.plugins.hookspecs import MDIVE_API, hookimpl
+from mdive.plugins.registry import (
+    algorithm_spec,
+    algorithms,
+    event_class,
+    event_classes,
+    providers,
+    runtime_factory,
+    runtimes,
+    writer,
+    writers,
+)
+
+__all__ = [
+    "MDIVE_API",
+    "AlgorithmSpec",
+    "Bundle",
+    "ClassEntry",
+    "Decibels",
+    "FlagEntry",
+    "Focal",
+    "Fraction",
+    "Global",
+    "Hectares",
+    "Local",
+    "Metres",
+    "RasterSpec",
+    "Reduction",
+    "Window",
+    "add",
+    "algorithm",
+    "algorithm_spec",
+    "algorithms",
+    "event_class",
+    "event_classes",
+    "hookimpl",
+    "operation",
+    "providers",
+    "runtime_factory",
+    "runtimes",
+    "writer",
+    "writers",
+]

@@ -1,0 +1,63 @@
+"""Products: what a run leaves behind. Rasters (COG), polygons (GeoParquet), areas, STAC, the ledger; written whole or not at all.
+
+The functions are loaded when they are first asked for: GDAL, geopandas and pystac cost nothing to those who only check a folder.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mdive.products.cog import write_cog
+    from mdive.products.files import check_writable, publish, redact, sha256_file, staged, without_query, write_json_atomic
+    from mdive.products.ledger import read_ledger, write_ledger
+    from mdive.products.polygons import write_polygons
+    from mdive.products.stac import write_stac
+    from mdive.products.statistics import ClassArea, ClassAreas, EventProbability, cause_areas, class_areas, flag_areas
+    from mdive.products.verify import Problem, verify_products
+
+__all__ = [
+    "ClassArea",
+    "ClassAreas",
+    "EventProbability",
+    "Problem",
+    "cause_areas",
+    "check_writable",
+    "class_areas",
+    "flag_areas",
+    "publish",
+    "read_ledger",
+    "redact",
+    "sha256_file",
+    "staged",
+    "verify_products",
+    "without_query",
+    "write_cog",
+    "write_json_atomic",
+    "write_ledger",
+    "write_polygons",
+    "write_stac",
+]
+
+_HOME = {
+    "cog": ("write_cog",),
+    "files": ("check_writable", "publish", "redact", "sha256_file", "staged", "without_query", "write_json_atomic"),
+    "ledger": ("read_ledger", "write_ledger"),
+    "polygons": ("write_polygons",),
+    "stac": ("write_stac",),
+    "statistics": ("ClassArea", "ClassAreas", "EventProbability", "cause_areas", "class_areas", "flag_areas"),
+    "verify": ("Problem", "verify_products"),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

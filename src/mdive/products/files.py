@@ -1,0 +1,179 @@
+"""Files that are there entirely or not at all: staging, fsync, rename, checksums, and what may be written about an address."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mdive.errors import RunFolderError
+
+_BLOCK = 1 << 20
+"""Bytes per read when a file is hashed: large enough for a sequential disk, small beside any budget."""
+
+_HINTS = {
+    errno.ENOSPC: "Free some space, or choose another folder with --out.",
+    errno.EDQUOT: "Your disk quota is used up: free some space, or choose another folder with --out.",
+    errno.EFBIG: "The file is larger than the file system or the process limit (ulimit -f) allows; choose another folder with --out.",
+    errno.EROFS: "The file system is read-only: choose another folder with --out.",
+    errno.EACCES: "Ask for write permission, or choose another folder with --out.",
+    errno.EPERM: "Ask for write permission, or choose another folder with --out.",
+    errno.EXDEV: "Staging and result must lie on one file system, or the rename is no single step.",
+}
+_OTHER = "Check the disk and the mount, then resume the run."
+
+
+def write_error(path: Path, cause: BaseException) -> RunFolderError:
+    """Return the two-line error for a file that could not be written."""
+    code = cause.errno if isinstance(cause, OSError) else None
+    text = os.strerror(code) if code else str(cause)
+    hint = _HINTS.get(code, _OTHER) if code else _HINTS[errno.ENOSPC] if "No space left" in text else _OTHER
+    return RunFolderError(f"{path} could not be written: {redact(text)}.", hint)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors about ``path`` into two-line errors."""
+    try:
+        yield
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """Yield a name to write to; when the block ends well the file is flushed to disk and renamed to ``path``.
+
+    The name lies in a private folder beside ``path`` (a rename within one file system is a single step), which is removed in
+    any case, together with whatever a library left in it. ``path`` holds its old content, or nothing, until the rename.
+
+    Raises
+    ------
+    RunFolderError
+        The folder cannot be written.
+    """
+    with writing(path):
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        target = folder / path.name
+        yield target
+        publish(target, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(staging_file: Path, final: Path) -> None:
+    """Flush a finished file to disk and give it its final name; after a power cut the name holds all of it or none.
+
+    Raises
+    ------
+    RunFolderError
+        The disk refuses: no space, read-only, or two file systems.
+    """
+    with writing(final):
+        sync(staging_file)
+        staging_file.replace(final)
+        sync(final.parent)
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_file(path: Path) -> tuple[str, int]:
+    """Return (sha256 in hex, size in bytes) of a file, read once in blocks."""
+    state = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            state.update(block)
+            size += len(block)
+    return state.hexdigest(), size
+
+
+def write_json_atomic(path: Path, value: Any) -> None:
+    """Write a document as JSON that people and programs read: sorted keys, two spaces, no NaN; atomically.
+
+    Raises
+    ------
+    RunFolderError
+        The folder cannot be written.
+    ValueError
+        The value holds NaN or infinity, which JSON cannot say.
+    """
+    text = json.dumps(value, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    with staged(path) as target, writing(path):
+        target.write_text(text, encoding="utf-8")
+
+
+def check_writable(folder: Path, bytes_needed: int) -> None:
+    """Refuse a folder that cannot take a result, before anything was searched, read or written.
+
+    Parameters
+    ----------
+    folder
+        Where the result will be; it may not exist yet, its parent must.
+    bytes_needed
+        What the run will write at most, scratch included.
+
+    Raises
+    ------
+    RunFolderError
+        The parent is missing, the path is a file, the folder cannot be written, or the disk is too full.
+    """
+    home = folder if folder.exists() else folder.absolute().parent
+    if not home.exists():
+        raise RunFolderError(f"The folder {home} does not exist.", "Create it, or choose another folder with --out.")
+    if not home.is_dir():
+        raise RunFolderError(f"{home} is a file, not a folder.", "Choose another folder with --out.")
+    try:
+        # A real file: permission bits tell root nothing about a read-only mount, and nobody about a full table of inodes.
+        with tempfile.TemporaryFile(dir=home, prefix=".mdive-probe."):
+            pass
+        free = shutil.disk_usage(home).free
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise RunFolderError(f"The folder {home} cannot be written: {reason}.", _HINTS.get(error.errno or 0, _OTHER)) from error
+    if free < bytes_needed:
+        message = f"The run may write {_mib(bytes_needed)} but the disk of {home} has {_mib(free)} free."
+        raise RunFolderError(message, "Free some space, choose another folder with --out, or ask for fewer products.")
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
+
+
+def without_query(href: str) -> str:
+    """Return an address without what may be a secret: query (signatures, tokens), fragment, user name and password.
+
+    Paths of the local file system come back as they are: ``?`` and ``#`` are ordinary characters there.
+    """
+    head, separator, rest = href.partition("://")
+    if not separator:
+        return href
+    scheme = re.split(r"[^A-Za-z0-9+.\-]", head)[-1]
+    lead = head[: len(head) - len(scheme)]
+    place, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+    return f"{'' if '?' in lead else lead}{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>]+")
+_SECRET = re.compile(r"(?i)\b(sig|token|access_token|signature|authorization|password|secret|api_?key)(\s*[=:]\s*)(bearer\s+)?[^\s&'\",;]+")
+
+
+def redact(text: str) -> str:
+    """Return a message in which every address has lost its query and every named secret its value."""
+    return _SECRET.sub(r"\1\2***", _URL.sub(lambda match: without_query(match.group()), text))

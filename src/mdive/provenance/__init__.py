@@ -1,0 +1,19 @@
+"""What a result was made from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mdive.model.plan import Plan
+
+
+def read_inputs(plan: Plan) -> list[dict[str, Any]]:
+    """Return one entry per raster that a plan reads, sorted by (item, band): the fields of ``InputEntity``."""
+    entries = [
+        {"item": item.id, "collection": item.collection, "band": band, "href": asset.href, "datetime": item.datetime, "checksum": asset.checksum}
+        for source in plan.sources
+        for item in source.items
+        for band, asset in item.assets.items()
+    ]
+    unique = {(e["item"], e["band"]): e for e in entries}
+    return [unique[key] for key in sorted(unique)]

@@ -1,0 +1,139 @@
+"""STAC APIs, through pystac-client: all pages first, every request retried, every cause in two lines."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Final
+
+import pystac
+import shapely
+from pystac_client import Client
+from pystac_client.errors import ClientTypeError
+from pystac_client.exceptions import APIError
+from pystac_client.stac_api_io import StacApiIO
+from pystac_client.warnings import PystacClientWarning
+from shapely.geometry import mapping
+from shapely.geometry.base import BaseGeometry
+from urllib3 import BaseHTTPResponse, Retry
+
+from mdive.errors import CatalogError
+from mdive.model.datasource import Provider
+from mdive.providers._catalog import Report, parse_items, select, warn
+from mdive.providers._documents import LONGEST_WAIT, TIMEOUT, unsearchable
+from mdive.providers._extent import crosses_antimeridian
+
+PAGE: Final = 100
+"""Items per page: a Sentinel-2 item is about 25 kB, and serverless APIs cut answers off at 6 MB."""
+
+STALE_PAGES: Final = 3
+"""Pages in a row without a new item after which a server is taken to page in circles (single repeats across a page border are usual)."""
+
+VERTICES: Final = 500
+"""Corners of an area above which its convex hull is sent instead (servers refuse or time out on detailed coastlines); what comes back is
+compared with the area itself in any case."""
+
+_TROUBLE = (APIError, ClientTypeError, pystac.STACError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+
+class _PatientRetry(Retry):
+    """urllib3's retry, which obeys ``Retry-After`` up to a limit (urllib3 itself waits for hours)."""
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        asked = super().get_retry_after(response)
+        return None if asked is None else min(asked, LONGEST_WAIT)
+
+
+def looks_like_api(root: Any) -> bool:
+    """Return whether a JSON document is the landing page of a STAC API that can be searched."""
+    links = root.get("links", []) if isinstance(root, Mapping) else []
+    return "conformsTo" in root and any(isinstance(link, Mapping) and link.get("rel") == "search" for link in links)
+
+
+class ApiCatalog:
+    """A STAC API."""
+
+    bounded = False
+
+    def __init__(self, name: str, url: str, provider: Provider | None) -> None:
+        self.name = name
+        self.url = url
+        self.provider = provider
+
+    def __repr__(self) -> str:
+        return f"<Catalog {self.name} STAC API {self.url}>"
+
+    @cached_property
+    def _client(self) -> Client:
+        # A search is a POST, and repeating it changes nothing; pystac-client's own default retries no POST and no 5xx.
+        retry = _PatientRetry(
+            total=5, backoff_factor=0.5, backoff_jitter=0.5, status_forcelist=[429, 500, 502, 503, 504], allowed_methods=None
+        )
+        return Client.open(self.url, stac_io=StacApiIO(max_retries=retry, timeout=TIMEOUT), timeout=TIMEOUT)
+
+    def collections(self) -> tuple[str, ...]:
+        """Return the ids of its collections, sorted."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PystacClientWarning)
+                return tuple(sorted(collection.id for collection in self._client.get_collections()))
+        except _TROUBLE as error:
+            raise self._unsearchable(error) from None
+
+    def search(
+        self,
+        geometry: BaseGeometry,
+        start: datetime | None,
+        end: datetime | None,
+        collections: Sequence[str] | None = None,
+        *,
+        report: Report = warn,
+    ) -> list[pystac.Item]:
+        """Return all matching items; see ``Catalog.search``. An area across the antimeridian is searched part by part."""
+        parts = shapely.get_parts(geometry) if crosses_antimeridian(geometry) else [geometry]
+        found: dict[str, Any] = {}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PystacClientWarning)
+                for part in parts:
+                    for raw in self._pages(part, start, end, collections):
+                        # Keyed by everything that it says, so that a bad item that is on two pages is reported once.
+                        found[repr(raw)] = raw
+        except _TROUBLE as error:
+            raise self._unsearchable(error) from None
+        return select(parse_items(found.values(), report), geometry, start, end, collections)
+
+    def _pages(
+        self, geometry: BaseGeometry, start: datetime | None, end: datetime | None, collections: Sequence[str] | None
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield the raw items of all pages."""
+        area = geometry if shapely.get_num_coordinates(geometry) <= VERTICES else geometry.convex_hull
+        methods = {link.extra_fields.get("method", "GET") for link in self._client.get_links("search")}
+        search = self._client.search(
+            method="POST" if "POST" in methods else "GET",
+            intersects=mapping(area),
+            datetime=None if start is None and end is None else (start, end),
+            collections=None if collections is None else list(collections),
+            limit=PAGE,
+        )
+        seen: set[str] = set()
+        stale = 0
+        for page in search.pages_as_dicts():
+            features = page.get("features") or []
+            names = {repr((f.get("collection"), f.get("id"))) if isinstance(f, Mapping) else repr(f) for f in features}
+            stale = 0 if names - seen else stale + 1
+            if stale >= STALE_PAGES:
+                raise ValueError(f"it pages in circles: {STALE_PAGES} pages in a row without a new item")
+            seen |= names
+            yield from features
+
+    def _unsearchable(self, error: BaseException) -> CatalogError:
+        if isinstance(error, APIError) and error.status_code in {401, 403}:
+            hint = "The catalogue wants credentials; mdive searches only open catalogues."
+        else:
+            hint = f"Try again later, or give another catalogue; {self.url} is what was asked."
+        text = str(error) or type(error).__name__
+        cause = text.split("Caused by", 1)[-1].strip("() ") if "Caused by" in text else text
+        return unsearchable(self.name, cause, hint)

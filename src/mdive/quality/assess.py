@@ -1,0 +1,102 @@
+"""Judge a result from its areas and its reads: checks, grade, decision. Knows numbers and limits, no rasters and no hazards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mdive.model.event_class import Limit, Significance
+from mdive.model.quality import Check, ClassArea, Decision, Grade, Headline, Quality
+
+LOW_PROBABILITY = 0.84
+HIGH_PROBABILITY = 0.16
+"""Bounds of the headline: one standard deviation either side of the decision (the normal distribution holds 0.16 and 0.84 there), so that the
+true area lies within [low, high] in about two cases of three if the probabilities are calibrated."""
+
+FALLBACK_REVIEW = 0.5
+"""Share of the observed area above which a method that fell back on its defaults is for a person to look at: it decided most of the map."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a run measured about itself. Areas in m²."""
+
+    area_m2: float
+    observed_m2: float
+    classes: Sequence[ClassArea]
+    low_m2: float
+    high_m2: float
+    unobserved: Mapping[str, float]
+    failed_reads: int
+    planned_reads: int
+    fallback_share: float = 0.0
+    """Share of the observed area that carries a flag of a method's fallback."""
+
+
+def assess(evidence: Evidence, limits: Mapping[str, Limit], significance: Significance) -> Quality:
+    """Return the quality document of a run.
+
+    Parameters
+    ----------
+    evidence
+        What was measured.
+    limits
+        The event class's limits by measure; ``observed_share`` is the one known here.
+    significance
+        The smallest thing that is called an event.
+    """
+    event = sum(c.area_m2 for c in evidence.classes if c.role == "event")
+    share = min(1.0, evidence.observed_m2 / evidence.area_m2) if evidence.area_m2 else 0.0
+    checks = [_observed(share, limits.get("observed_share", Limit())), _reads(evidence), _method(evidence)]
+    decision, why = _decide(event, evidence.observed_m2, share, limits.get("observed_share", Limit()), significance)
+    grade = _grade(checks, decision)
+    return Quality(
+        area_m2=evidence.area_m2,
+        observed_share=share,
+        classes=tuple(evidence.classes),
+        headline=Headline(low_m2=min(evidence.low_m2, event), estimate_m2=event, high_m2=max(evidence.high_m2, event)),
+        unobserved=dict(evidence.unobserved),
+        checks=tuple(checks),
+        grade=grade,
+        decision=decision,
+        reasons=(why, *(c.text for c in checks if c.status != "pass")),
+    )
+
+
+def _observed(share: float, limit: Limit) -> Check:
+    text = f"{share:.1%} of the area was observed."
+    if share == 0 or (limit.block is not None and share < limit.block):
+        return Check(name="observed_share", status="block", value=share, limit=limit.block, text=text)
+    if limit.review is not None and share < limit.review:
+        return Check(name="observed_share", status="review", value=share, limit=limit.review, text=text)
+    return Check(name="observed_share", status="pass", value=share, limit=limit.review, text=text)
+
+
+def _reads(evidence: Evidence) -> Check:
+    failed, planned = evidence.failed_reads, evidence.planned_reads
+    text = f"{failed} of {planned} reads failed; the ledger names them." if failed else "Everything that was planned could be read."
+    return Check(name="failed_reads", status="review" if failed else "pass", value=float(failed), limit=0.0, text=text)
+
+
+def _method(evidence: Evidence) -> Check:
+    share = evidence.fallback_share
+    text = f"On {share:.0%} of what was observed the method had to fall back on its defaults." if share else "The method found what it needed."
+    return Check(name="method_fallback", status="review" if share > FALLBACK_REVIEW else "pass", value=share, limit=FALLBACK_REVIEW, text=text)
+
+
+def _decide(event: float, observed: float, share: float, limit: Limit, significance: Significance) -> tuple[Decision, str]:
+    if share == 0:
+        return "not_observable", "Nothing of the area could be observed."
+    if limit.block is not None and share < limit.block:
+        return "not_observable", f"Only {share:.1%} of the area could be observed; at least {limit.block:.0%} is needed for an answer."
+    least = max(significance.min_area_ha * 1e4, significance.min_share * observed)
+    if event < least:
+        return "no_significant_event", f"The event's classes cover {event / 1e4:.2f} ha, less than the {least / 1e4:.2f} ha that would be significant here."
+    return "event", f"The event's classes cover {event / 1e6:.2f} km², {event / observed:.1%} of what was observed."
+
+
+def _grade(checks: Sequence[Check], decision: Decision) -> Grade:
+    reviews = sum(c.status == "review" for c in checks)
+    if decision == "not_observable" or any(c.status == "block" for c in checks):
+        return "D"
+    return "A" if reviews == 0 else "B" if reviews == 1 else "C"

@@ -1,0 +1,184 @@
+"""A synthetic wildfire: optical scenes before and after, with the severity that is truly there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mdive.pipeline.window import Window
+from mdive.testing import _catalog as stac
+from mdive.testing._burn import severity
+from mdive.testing._cover import COVER_NAMES, FOREST, cover
+from mdive.testing._landscape import MOUNTAIN, Landscape
+from mdive.testing._optical import CloudField, Sky, reflectance
+from mdive.testing._raster import Layer, Planes, write_layers
+from mdive.testing._scenes import COLLECTIONS, Counts, optical_scenes, static_scenes
+from mdive.testing._setting import SyntheticEvent, make_setting, require, require_names
+
+TRUTH = ((0, "not_event"), (1, "event"), (255, "unknown"))
+TIMES = {"pre": stac.instant("2023-07-18T10:12:00"), "post": stac.instant("2023-08-22T10:12:00")}
+WINDOW, BASELINE = ("2023-08-01", "2023-08-31"), ("2023-06-20", "2023-07-31")
+SUNS = {"pre": {"sun_azimuth": 143.0, "sun_elevation": 61.0}, "post": {"sun_azimuth": 151.0, "sun_elevation": 53.0}}
+"""At 45 degrees north on those days, at the time of the pass: the light changes, as it does."""
+PRE_CLOUD = 0.02
+
+
+def make_wildfire_event(
+    folder: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    size_km: float = 24.0,
+    shape_px: tuple[int, int] | None = None,
+    resolution: float = 20.0,
+    burn: bool = True,
+    phenology: float = 0.07,
+    cloud: float = 0.06,
+    layers: Sequence[str] = ("severity", "terrain", "landcover"),
+    static: Sequence[str] = (),
+    border_px: int = 0,
+    swath_edge: float = 0.0,
+    scenes: tuple[int, int] = (1, 1),
+    margin_px: int | None = None,
+    crs: str = "EPSG:32633",
+    workers: int | None = None,
+) -> SyntheticEvent:
+    """Write a wildfire with known truth into a folder: STAC catalogue, COGs, ``event.yaml`` and ``truth.tif``.
+
+    There is an optical scene before and one after: six reflectance bands and ``fmask``. Every pixel is a function of the seed and its
+    place on the grid alone, so any size is written in bounded memory, and the number of workers changes nothing. A large area has several
+    fires.
+
+    Parameters
+    ----------
+    folder
+        Is made; files of an earlier event in it are replaced.
+    seed
+        Which landscape, fire and sky.
+    size_km
+        Edge of the area (km). The scenes reach ``margin_px`` further on each side.
+    shape_px
+        Instead of ``size_km``: exact (rows, columns) of the scenes; the area then lies inside.
+    resolution
+        Pixel edge (m).
+    burn
+        Whether anything burned; without it, season and clouds are all that changes.
+    phenology
+        How far the season moved on between the scenes: the share by which NIR falls and SWIR2 rises over all vegetation.
+    cloud
+        Share of the scene after the event under cloud, 0 to 1; before it, 2 %.
+    layers
+        Further truth to write: ``severity``, ``terrain``, ``landcover``.
+    static
+        What the catalogue offers beside the scenes: ``dem`` (the true terrain), ``landcover``.
+    border_px, swath_edge, scenes, margin_px, crs, workers
+        As in ``make_flood_event``.
+
+    Returns
+    -------
+    The files.
+
+    Raises
+    ------
+    InputError
+        For an argument that cannot be.
+    RunFolderError
+        When the folder cannot be made.
+    """
+    setting = make_setting(
+        folder,
+        seed=seed,
+        size_km=size_km,
+        shape_px=shape_px,
+        resolution=resolution,
+        crs=crs,
+        margin_px=margin_px,
+        border_px=border_px,
+        swath_edge=swath_edge,
+        scenes=scenes,
+        workers=workers,
+    )
+    require_names("layer", layers, ("severity", "terrain", "landcover"))
+    require_names("static layer", static, ("dem", "landcover"))
+    require(0 <= phenology <= 0.3, f"phenology {phenology!r} is not a share from 0 to 0.3.", "0.07 is a month in summer.")
+    require(0 <= cloud <= 0.95, f"cloud {cloud!r} is not a share from 0 to 0.95.", "0.06 covers 6 % of the scene.")
+
+    landscape = Landscape(seed, setting.grid.shape, resolution, MOUNTAIN)
+    skies = {
+        "pre": Sky(cloud=PRE_CLOUD if cloud > 0 else 0.0, **SUNS["pre"]),
+        "post": Sky(cloud=cloud, dryness=phenology, harvest=phenology > 0, **SUNS["post"]),
+    }
+    clouds = {phase: CloudField.of(landscape, phase, sky) for phase, sky in skies.items()}
+
+    def compute(window: Window) -> Planes:
+        land = landscape.window(window)
+        ground = cover(landscape, FOREST, window, land)
+        burned = severity(landscape, window, land, ground) if burn else np.zeros(window.shape, np.uint8)
+        planes: dict[str, NDArray[Any]] = {
+            "truth": (burned > 0).astype(np.uint8),
+            "severity": burned,
+            "terrain": np.round(land.elevation * 128) / np.float32(128),
+            "landcover": ground.code,
+        }
+        for phase, field in clouds.items():
+            after = burned if phase == "post" else None
+            for band, stored in reflectance(field, window, land, ground, flooded=False, severity=after).items():
+                planes[f"optical/{phase}/{band}"] = stored
+        return planes
+
+    here, whole = setting.folder, setting.whole
+    offered = {
+        "truth": Layer(here / "truth.tif", "truth", "uint8", "True extent of the fire", whole, 255, overview="mode", flags=TRUTH),
+        "severity": Layer(
+            here / "severity.tif", "severity", "uint8", "Burn severity, 0 where nothing burned", whole, 255, unit="%", overview="average"
+        ),
+        "terrain": Layer(here / "terrain.tif", "terrain", "float32", "Elevation of the ground", whole, unit="m", overview="average"),
+        "landcover": Layer(
+            here / "landcover.tif",
+            "landcover",
+            "uint8",
+            "Land cover, WorldCover codes",
+            whole,
+            0,
+            overview="mode",
+            flags=tuple(COVER_NAMES.items()),
+        ),
+    }
+    sources = {name: "terrain" if name == "dem" else name for name in static}
+    files = {name: layer for name, layer in offered.items() if name in {"truth", *layers, *sources.values()}}
+    items = optical_scenes(setting, TIMES, skies)
+    counts = Counts(items)
+    write_layers(
+        [*files.values(), *(layer for item in items for layer in item.layers.values())],
+        setting.grid,
+        compute,
+        workers=setting.workers,
+        observe=counts,
+    )
+    title = f"Synthetic wildfire, seed {seed}"
+    stac.write_event(
+        here / "event.yaml",
+        id_=f"synthetic-wildfire-{seed}",
+        event_class="wildfire",
+        description=title,
+        bbox=setting.bbox,
+        window=WINDOW,
+        baseline=BASELINE,
+        resolution=resolution,
+    )
+    items = [*counts.told(items), *static_scenes(setting, {name: files[source] for name, source in sources.items()})]
+    catalog = stac.write_catalog(here, f"synthetic-wildfire-{seed}", title, setting.grid, items, COLLECTIONS)
+    return SyntheticEvent(
+        folder=here,
+        event=here / "event.yaml",
+        catalog=catalog,
+        truth=files["truth"].path,
+        layers={name: layer.path for name, layer in files.items() if name != "truth"},
+        grid=setting.grid,
+        bbox=setting.bbox,
+        seed=seed,
+        event_share=counts.event_share,
+    )
