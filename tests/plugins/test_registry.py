@@ -147,6 +147,13 @@ def test_the_order_of_plugins_never_decides(clash):
     assert len(said) == 1
 
 
+def test_what_failed_is_told_in_one_order(site):
+    site.install("alpha-plugin", BROKEN["exit"][0])
+    site.install("beta-plugin", BROKEN["syntax"][0])
+    found = list(entry_points(group="mdive"))
+    assert Registry(found).missing() == Registry(found[::-1]).missing()
+
+
 def test_switching_one_owner_off_is_a_way_out(clash):
     registry = clash.registry(off=["beta-plugin"])
     assert registry.find("algorithm", "quake.damage").plugin.package == "alpha-plugin"

@@ -150,7 +150,7 @@ def likely(evidence: np.ndarray, hand: np.ndarray | None, /, *, probability: Fra
     with np.errstate(invalid="ignore"):
         good: np.ndarray = evidence >= _log_odds(probability)
         if hand is not None:
-            good &= ~(hand > maximum_hand)
+            good = good & ~(hand > maximum_hand)
     return good
 
 

@@ -1,12 +1,13 @@
-"""A water threshold that follows the scene: histograms on a lattice, minimum-error thresholds where two modes are seen, and a surface of them.
+"""A water threshold that follows the scene: histograms on a lattice, minimum-error thresholds where two modes are seen, a surface of them.
 
-Where no window of the scene shows two modes there is nothing to adapt to, and the surface is the published fixed threshold with its wide error.
-Between the two extremes evidence is weighed, never switched: each bimodal window pulls the published value towards its own by its precision.
+Where no window of the scene shows two modes there is nothing to adapt to, and the surface is the published threshold with its wide error.
+Between the two extremes evidence is weighed, never switched: each bimodal window pulls the published value towards its own by its
+precision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import Final, Literal
 
@@ -38,29 +39,30 @@ VALID_SHARE: Final = 1 / 3
 """Least share of valid pixels in a window."""
 
 SEPARABILITY: Final = 0.70
-"""Least share of the variance that lies between the two classes. One normal mode reaches 2/π = 0.64, a uniform distribution 0.75; 0.70 is DSWx-S1's."""
+"""Least share of the variance between the two classes: that of DSWx-S1. One normal mode reaches 2/π = 0.64, a uniform one 0.75."""
 ASHMAN: Final = 2.0
-"""Least distance of the means in pooled standard deviations; two normal modes of equal weight show two peaks from there on (Ashman 1994)."""
+"""Least distance of the means in pooled standard deviations: from there on two equal normal modes show two peaks (Ashman 1994)."""
 RATIO: Final = 0.1
 """Least ratio of the smaller class to the larger (Chini 2017): below, the smaller mode is a tail."""
 VALLEY: Final = 0.8
 """Largest density between the modes, relative to the lower peak: the modes must be seen, not only fitted."""
 SMOOTH: Final = 5
-"""Bins on each side of the two passes of a running mean that precedes the search for peaks and valley: 1 dB, about the speckle left by the filter."""
+"""Bins on each side of the window of the two means taken before peaks and valley are sought: 1 dB, about the speckle left by the filter."""
 TAIL: Final = 0.02
 """Share of the pixels on each side within which the criterion is not minimised: it falls without bound where a class is a single bin."""
 
 WINDOW_ERROR: Final = 1.5
-"""dB. Standard deviation of the threshold of one window around the best one: land cover and water roughness differ from window to window."""
-PRIOR_ERROR: Final = 2.0
-"""dB. Standard deviation of the best threshold of a scene around the published one (published thresholds spread over about ±3 dB)."""
+"""dB. Standard deviation of a window's threshold around the best one: land cover and roughness of water differ between windows."""
+PRIOR_ERROR: Final = 1.5
+"""dB. Standard deviation of the best threshold of a scene around the published one: published ones spread over about ±3 dB."""
 REACH: Final = 25_000.0
-"""Metres over which a window's threshold loses half of its weight, and soon all: 25 km is 2 to 3 degrees of incidence in a Sentinel-1 swath, and with it 0.5 dB."""
+"""Metres over which the error of a window's threshold doubles. They are 1.5 degrees of incidence across a Sentinel-1 swath (250 km, 30 to
+46 degrees), over which water darkens by half a decibel; land cover changes over shorter ways, which ``WINDOW_ERROR`` has already."""
 NODE: Final = 4
 """Leaves between the nodes of the threshold surface: it varies over ``REACH``, so 3 km are ample."""
 
 MISLED: Final = 0.1
-"""Share of pixels of which one polarisation knows nothing: water roughened by wind, wet smooth soil, noise floor. Bounds its log-odds to ±2.9."""
+"""Share of pixels of which one polarisation knows nothing: water roughened by wind, wet smooth soil, noise floor. Bounds log-odds to 2.9."""
 
 
 def leaf_pixels(grid: Grid) -> int:
@@ -73,19 +75,16 @@ def leaf_pixels(grid: Grid) -> int:
 
 def _merge(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Add the leaves of all tiles into one compact array; a leaf that tiles share gets something from each."""
-    iterator: Iterator[Mapping[str, np.ndarray]] = iter(parts)
-    part = next(iterator)
-    rows, cols, leaf = (int(n) for n in part["place"][2:])
-    # No leaf holds more pixels than it has, so most lattices fit into half the memory.
-    total = np.zeros((rows, cols, BINS), dtype="uint16" if leaf * leaf <= np.iinfo("uint16").max else "uint32")
-    while True:
-        i, j = (int(n) for n in part["place"][:2])
+    total = np.zeros((0, 0, BINS), dtype="uint16")
+    leaf = 1
+    for part in parts:
+        i, j, rows, cols, leaf = (int(n) for n in part["place"])
+        if total.size == 0:
+            # No leaf holds more pixels than it has, so most lattices fit into half the memory.
+            total = np.zeros((rows, cols, BINS), dtype="uint16" if leaf * leaf <= np.iinfo("uint16").max else "uint32")
         counts = part["counts"]
         total[i : i + counts.shape[0], j : j + counts.shape[1]] += counts.astype(total.dtype)
-        try:
-            part = next(iterator)
-        except StopIteration:
-            return {"counts": total, "leaf": np.array(leaf)}
+    return {"counts": total, "leaf": np.array(leaf)}
 
 
 @operation(Reduction(merge=_merge), dtype="int64")
@@ -107,7 +106,7 @@ def lattice_histogram(
     ``counts`` (rows, columns, bins) of the leaves, and ``leaf``, their edge in pixels.
     """
     leaf = leaf_pixels(grid)
-    shape = tuple(-(-n // leaf) for n in grid.shape)
+    shape = -(-max(grid.shape[0], window.row_end) // leaf), -(-max(grid.shape[1], window.col_end) // leaf)
     first = window.row // leaf, window.col // leaf
     last = (window.row_end - 1) // leaf + 1, (window.col_end - 1) // leaf + 1
     counts = np.zeros((last[0] - first[0], last[1] - first[1], BINS), dtype="uint32")
@@ -125,9 +124,9 @@ def minimum_error_threshold(
 ) -> dict[str, np.ndarray]:
     """Turn lattice histograms into a surface of thresholds.
 
-    A window counts if enough of it is valid, if its histogram has two modes (share of variance between classes, Ashman's D, share of the smaller
-    class, a visible valley) and if its minimum-error threshold is physical. At each node of the surface the threshold is the precision-weighted
-    mean of the published one and those of the windows, whose errors grow with distance.
+    A window counts if enough of it is valid, if its histogram has two modes (share of variance between classes, Ashman's D, share of the
+    smaller class, a visible valley) and if its minimum-error threshold is physical. At each node of the surface the threshold is the mean
+    of the published one and those of the windows, weighted by precision; the error of a window grows with its distance.
 
     Parameters
     ----------
@@ -140,9 +139,9 @@ def minimum_error_threshold(
 
     Returns
     -------
-    ``tau`` and ``sigma`` (dB) and ``support`` (0: published value alone, 1: windows alone) at the nodes, (rows, columns); ``spacing``, pixels
-    between nodes, the first of which lies half of that inside the grid's corner; ``windows``, one row (row, column, size in leaves, threshold,
-    share below it, separability, Ashman's D) per window that counts.
+    ``tau`` and ``sigma`` (dB) and ``support`` (0: published value alone, 1: windows alone) at the nodes, (rows, columns); ``spacing``,
+    pixels between nodes, the first of which lies half of that inside the grid's corner; ``windows``, one row (row, column, size in leaves,
+    threshold, share below it, separability, Ashman's D) per window that counts.
 
     References
     ----------
@@ -251,8 +250,8 @@ def decision_sigma(co_looks: np.ndarray, cross_looks: np.ndarray, co_sigma: np.n
 def minimum_error(counts: np.ndarray) -> float:
     """Return the Kittler-Illingworth threshold of one histogram over the fixed bins, in dB; NaN if it has none.
 
-    Minimises J(t) = 1 + 2 (P₁ ln σ₁ + P₂ ln σ₂) − 2 (P₁ ln P₁ + P₂ ln P₂) over bins and returns the *right* edge of the best one, since that bin
-    belongs to the lower class.
+    Minimises J(t) = 1 + 2 (P₁ ln σ₁ + P₂ ln σ₂) − 2 (P₁ ln P₁ + P₂ ln P₂) over bins and returns the *right* edge of the best one, since
+    that bin belongs to the lower class.
     """
     return float(_fit(np.ascontiguousarray(counts, dtype="float64"))[0])
 
@@ -332,7 +331,8 @@ def _valley(counts: np.ndarray, at: int) -> float:
     lowest = smooth[left]
     for b in range(left, right + 1):
         lowest = min(lowest, smooth[b])
-    return lowest / min(smooth[left], smooth[right])
+    depth: float = lowest / min(smooth[left], smooth[right])
+    return depth
 
 
 @numba.njit(nogil=True, cache=True)
@@ -417,7 +417,10 @@ def _at(field: np.ndarray, y: float, x: float) -> float:
     i, j = min(int(y), max(rows - 2, 0)), min(int(x), max(cols - 2, 0))
     k, m = min(i + 1, rows - 1), min(j + 1, cols - 1)
     fy, fx = y - i, x - j
-    return (1.0 - fy) * ((1.0 - fx) * field[i, j] + fx * field[i, m]) + fy * ((1.0 - fx) * field[k, j] + fx * field[k, m])
+    above: float = (1.0 - fx) * field[i, j] + fx * field[i, m]
+    below: float = (1.0 - fx) * field[k, j] + fx * field[k, m]
+    value: float = (1.0 - fy) * above + fy * below
+    return value
 
 
 @numba.njit(nogil=True, cache=True)

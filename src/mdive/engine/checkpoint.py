@@ -48,7 +48,9 @@ class Checkpoint:
         entry = self.entries[name]
         if entry.nbytes == 0:
             return np.empty(entry.shape, dtype=entry.dtype)
-        return np.memmap(self.path, dtype=entry.dtype, mode="r", offset=self.start + entry.offset, shape=entry.shape)
+        # A memmap has at least one dimension, a number that was stored has none.
+        mapped = np.memmap(self.path, dtype=entry.dtype, mode="r", offset=self.start + entry.offset, shape=entry.shape or (1,))
+        return mapped.reshape(entry.shape)
 
     def value(self, name: str) -> Any:
         """Return a part or state that ``pack`` stored, copied into memory."""

@@ -22,8 +22,8 @@ from mdive.plugins.registry import algorithm_spec
 from .reading import MASK
 from .specs import CAUSE, raster_specs
 
-REQUIRED = ("extent", "qc")
-"""Products that every run computes: the answer, and what it could not see. Everything else only on request."""
+REQUIRED = ("extent", "qc", "cause")
+"""Products that every run computes: the answer, its quality bits, and what could not be seen. Everything else only on request."""
 
 
 def graph_of(plan: Plan) -> Graph:

@@ -214,7 +214,7 @@ def normalise(polygons: Sequence[tuple[Sequence[Sequence[tuple[float, float]]], 
     for rings, path in polygons:
         exterior, *holes = (unwrap(ring, (*path, number)) for number, ring in enumerate(rings))
         polygon = shapely.Polygon(exterior, [_beside(hole, exterior) for hole in holes])
-        if polygon.area == 0:
+        if shapely.convex_hull(polygon).area == 0:
             raise Refusal(_NOTHING, _SOME_SIZE, path=path)
         if not shapely.is_valid(polygon):
             reason, _, place = shapely.is_valid_reason(polygon).partition("[")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mdive.products.files import check_writable, publish, redact, sha256_file, staged, without_query, write_json_atomic
     from mdive.products.ledger import read_ledger, write_ledger
     from mdive.products.polygons import write_polygons
+    from mdive.products.report import write_report
     from mdive.products.stac import write_stac
     from mdive.products.statistics import ClassArea, ClassAreas, EventProbability, cause_areas, class_areas, flag_areas
     from mdive.products.verify import Problem, verify_products
@@ -37,6 +38,7 @@ __all__ = [
     "write_json_atomic",
     "write_ledger",
     "write_polygons",
+    "write_report",
     "write_stac",
 ]
 
@@ -45,6 +47,7 @@ _HOME = {
     "files": ("check_writable", "publish", "redact", "sha256_file", "staged", "without_query", "write_json_atomic"),
     "ledger": ("read_ledger", "write_ledger"),
     "polygons": ("write_polygons",),
+    "report": ("write_report",),
     "stac": ("write_stac",),
     "statistics": ("ClassArea", "ClassAreas", "EventProbability", "cause_areas", "class_areas", "flag_areas"),
     "verify": ("Problem", "verify_products"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -10,11 +11,13 @@ from typing import Any, Final
 
 import pystac
 import shapely
+import stamina
 from pystac_client import Client
 from pystac_client.errors import ClientTypeError
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from pystac_client.warnings import PystacClientWarning
+from requests.exceptions import ChunkedEncodingError
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 from urllib3 import BaseHTTPResponse, Retry
@@ -27,6 +30,9 @@ from mdive.providers._extent import crosses_antimeridian
 
 PAGE: Final = 100
 """Items per page: a Sentinel-2 item is about 25 kB, and serverless APIs cut answers off at 6 MB."""
+
+BACKOFF: float = 0.5
+"""Seconds; the waits before the second to the fifth retry are 2, 4, 8 and 16 times as long, and each a random share of it longer."""
 
 STALE_PAGES: Final = 3
 """Pages in a row without a new item after which a server is taken to page in circles (single repeats across a page border are usual)."""
@@ -46,10 +52,37 @@ class _PatientRetry(Retry):
         return None if asked is None else min(asked, LONGEST_WAIT)
 
 
+def _cut_off(error: Exception) -> bool:
+    """Return whether an answer began well and arrived incomplete, which urllib3's retry no longer sees."""
+    return isinstance(error, ValueError) or isinstance(error.__context__, ChunkedEncodingError)
+
+
+class _PatientIO(StacApiIO):
+    """pystac-client's requests, with explicit time-outs and retries."""
+
+    def __init__(self) -> None:
+        # A search is a POST, and repeating it changes nothing; pystac-client's own default retries no POST and no 5xx.
+        statuses = [429, 500, 502, 503, 504]
+        retry = _PatientRetry(total=5, backoff_factor=BACKOFF, backoff_jitter=BACKOFF, status_forcelist=statuses, allowed_methods=None)
+        super().__init__(max_retries=retry, timeout=TIMEOUT)
+
+    def read_json(self, source: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the JSON behind a link; an answer that was cut off is asked for again."""
+        read = stamina.retry(on=_cut_off, attempts=3, timeout=None, wait_initial=BACKOFF, wait_jitter=BACKOFF)(super().read_json)
+        found: dict[str, Any] = read(source, *args, **kwargs)
+        return found
+
+    def json_loads(self, txt: str, *_: Any, **__: Any) -> dict[str, Any]:
+        """Return parsed JSON by the standard library: a stricter parser drops a whole page for one NaN, and which one is there depends."""
+        found: dict[str, Any] = json.loads(txt)
+        return found
+
+
 def looks_like_api(root: Any) -> bool:
     """Return whether a JSON document is the landing page of a STAC API that can be searched."""
-    links = root.get("links", []) if isinstance(root, Mapping) else []
-    return "conformsTo" in root and any(isinstance(link, Mapping) and link.get("rel") == "search" for link in links)
+    if not isinstance(root, Mapping) or "conformsTo" not in root:
+        return False
+    return any(isinstance(link, Mapping) and link.get("rel") == "search" for link in root.get("links") or [])
 
 
 class ApiCatalog:
@@ -67,11 +100,7 @@ class ApiCatalog:
 
     @cached_property
     def _client(self) -> Client:
-        # A search is a POST, and repeating it changes nothing; pystac-client's own default retries no POST and no 5xx.
-        retry = _PatientRetry(
-            total=5, backoff_factor=0.5, backoff_jitter=0.5, status_forcelist=[429, 500, 502, 503, 504], allowed_methods=None
-        )
-        return Client.open(self.url, stac_io=StacApiIO(max_retries=retry, timeout=TIMEOUT), timeout=TIMEOUT)
+        return Client.open(self.url, stac_io=_PatientIO(), timeout=TIMEOUT)
 
     def collections(self) -> tuple[str, ...]:
         """Return the ids of its collections, sorted."""
@@ -130,7 +159,7 @@ class ApiCatalog:
             yield from features
 
     def _unsearchable(self, error: BaseException) -> CatalogError:
-        if isinstance(error, APIError) and error.status_code in {401, 403}:
+        if getattr(error, "status_code", None) in {401, 403}:
             hint = "The catalogue wants credentials; mdive searches only open catalogues."
         else:
             hint = f"Try again later, or give another catalogue; {self.url} is what was asked."

@@ -15,6 +15,9 @@ TIMEOUT: Final[tuple[float, float]] = (10.0, 60.0)
 ATTEMPTS: Final = 6
 """Once and five times again: with the waits below a server may be away for about a minute."""
 
+FIRST_WAIT: float = 0.5
+"""Seconds before the first retry; each further wait is twice as long."""
+
 LONGEST_WAIT: Final = 120.0
 """Seconds that a server's ``Retry-After`` may ask for; a longer wish is an error that people should see, not a silent hour."""
 
@@ -104,7 +107,7 @@ def _download(url: str) -> bytes:
             return min(float(asked), LONGEST_WAIT) if asked.isdigit() else True
         return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
 
-    @stamina.retry(on=worth_retrying, attempts=ATTEMPTS, timeout=None, wait_initial=0.5, wait_max=30.0)
+    @stamina.retry(on=worth_retrying, attempts=ATTEMPTS, timeout=None, wait_initial=FIRST_WAIT, wait_max=30.0, wait_jitter=FIRST_WAIT)
     def get() -> bytes:
         timeout = httpx.Timeout(TIMEOUT[1], connect=TIMEOUT[0])
         with httpx.stream("GET", url, timeout=timeout, follow_redirects=True) as response:

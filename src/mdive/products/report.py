@@ -1,0 +1,91 @@
+"""The report: one HTML file for people, with everything in it: no network, no script."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from mdive.model.flags import CAUSES
+from mdive.model.plan import Plan
+from mdive.model.product import RasterSpec
+from mdive.model.provenance import Provenance
+from mdive.model.quality import Quality
+from mdive.products.drawing import map_picture, pipeline_picture
+from mdive.products.files import staged, without_query
+
+LEDGER_ROWS = 50
+"""Failed reads that are listed; all of them are in ``ledger.parquet``."""
+
+_DECISIONS = {
+    "event": ("Event", "event"),
+    "no_significant_event": ("No significant event", "none"),
+    "not_observable": ("Not observable", "blind"),
+}
+
+
+def write_report(
+    path: Path,
+    *,
+    plan: Plan,
+    quality: Quality,
+    provenance: Provenance,
+    rasters: Mapping[str, Path],
+    specs: Mapping[str, RasterSpec],
+    ledger: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write the report of a run.
+
+    Parameters
+    ----------
+    path
+        HTML file to write.
+    plan, quality, provenance
+        What was done, how good it is, and what it was made from.
+    rasters, specs
+        The class raster ``extent`` and its table.
+    ledger
+        Reads that failed.
+
+    Raises
+    ------
+    RunFolderError
+        If the file cannot be written.
+    """
+    picture, legend = map_picture(rasters["extent"], specs["extent"], plan.grid)
+    title, style = _DECISIONS[quality.decision]
+    event: Any = plan.event
+    # Everything that comes from outside is escaped; the drawing is ours and escapes its own labels.
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string(files("mdive.products").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    text = template.render(
+        title=event.get("description") or plan.event_class["title"],
+        event=event,
+        kind=plan.event_class["name"],
+        window=f"{event['window']['start'][:10]} to {event['window']['end'][:10]}",
+        plan=plan,
+        quality=quality,
+        provenance=provenance,
+        catalog=without_query(plan.catalog),
+        partial=bool(ledger),
+        failed=len({(r["source"], r["item"], r["band"]) for r in ledger}),
+        decision=title,
+        decision_style=style,
+        unseen=sum(quality.unobserved.values()),
+        picture=base64.b64encode(picture).decode(),
+        legend=legend,
+        titles={c.name: c.title for c in specs["extent"].classes},
+        causes={name: label for _, name, label in CAUSES},
+        references=plan.algorithm.references,
+        drawing=Markup(pipeline_picture(plan.pipeline)),  # noqa: S704 - escaped where it is made
+        ledger=list(ledger)[:LEDGER_ROWS],
+        km2=lambda m2: f"{m2 / 1e6:,.2f}" if m2 < 1e9 else f"{m2 / 1e6:,.0f}",
+        percent=lambda share: f"{share:.1%}",
+    )
+    with staged(path) as part:
+        part.write_text(text, encoding="utf-8")
