@@ -48,7 +48,7 @@ def mdive_event_classes() -> list[Path]:
 
 
 def modules(package: ModuleType) -> Iterator[ModuleType]:
-    """Import and yield the modules of a package and its sub-packages, sorted by name; those with a leading underscore are helpers."""
+    """Import and yield the modules of a package and its sub-packages, sorted by name; a leading underscore keeps a module out."""
     for info in sorted(iter_modules(package.__path__, package.__name__ + "."), key=lambda info: info.name):
         if info.name.rpartition(".")[2].startswith("_"):
             continue

@@ -15,7 +15,6 @@ import mdive
 from mdive.algorithms import wildfire_tables as fire
 from mdive.algorithms.optical import nbr
 from mdive.algorithms.wildfire_dnbr import (
-    background,
     burn_class,
     burn_confidence,
     burn_flags,
@@ -27,6 +26,7 @@ from mdive.algorithms.wildfire_dnbr import (
     severity_class,
     water_mask,
 )
+from mdive.algorithms.wildfire_offset import background
 from mdive.model.flags import QC_FLAGS, UNOBSERVED
 
 BANDS = ("green", "nir08", "swir16", "swir22")

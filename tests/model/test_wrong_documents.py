@@ -227,7 +227,7 @@ def test_faults_of_other_documents_are_told_in_the_same_way(event_file):
                       "products: [a]\nlimits: {}\nsignificance: {min_area_ha: 1, min_share: 0}\ndefault_resolution: 10\n")  # fmt: skip
     with pytest.raises(InputError) as caught:
         load_document(path, EventClassFile)
-    assert ":5:12: needs[0].any_of[0]: " in caught.value.message
+    assert ":5:13: needs[0].any_of[0]: 'sra' is not allowed" in caught.value.message
     assert "Allowed: sar, optical" in caught.value.hint
     assert "Did you mean 'sar'?" in caught.value.hint
 

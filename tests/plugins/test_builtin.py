@@ -65,7 +65,7 @@ def test_a_new_file_in_the_room_is_the_whole_change(tmp_path, monkeypatch):
     (package / "__init__.py").touch()
     (package / "new.py").write_text(source.format("x.new"))
     (package / "other.py").write_text("from room_of_a_test.new import run\n")
-    (package / "_helper.py").write_text("raise AssertionError('helpers are not walked')\n")
+    (package / "_private.py").write_text("raise AssertionError('not to be walked')\n")
     (package / "family" / "__init__.py").touch()
     (package / "family" / "deep.py").write_text(source.format("x.deep"))
     monkeypatch.syspath_prepend(str(tmp_path))

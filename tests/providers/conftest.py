@@ -89,6 +89,8 @@ class StacServer:
     """The next link always leads to the first page."""
     faults: list = field(default_factory=list)
     """One per search, in order: None, (status, headers), the text of a body, or CUT for an answer that breaks off."""
+    file_faults: list = field(default_factory=list)
+    """The same, one per file."""
     files: dict = field(default_factory=dict)
     """Path -> text or bytes, for static catalogues."""
     requests: list = field(default_factory=list)
@@ -158,7 +160,8 @@ def _handler(server):
 
         def answer(self, path, query):
             server.requests.append(Request(self.command, path, query))
-            fault = server.faults.pop(0) if server.faults and path.endswith("/search") else None
+            faults = server.faults if path.endswith("/search") else server.file_faults
+            fault = faults.pop(0) if faults else None
             if isinstance(fault, tuple):
                 self.send(fault[0], b"{}", fault[1])
             elif fault == "CUT":

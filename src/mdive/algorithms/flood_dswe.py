@@ -118,7 +118,7 @@ def dswe_tests(
 
     References
     ----------
-    Jones (2019), 10.3390/rs11040374; OPERA DSWx-HLS Algorithm Theoretical Basis Document (JPL D-107395).
+    Jones (2019), 10.3390/rs11040374; OPERA DSWx-HLS algorithm theoretical basis document (JPL, 2022).
     """
     out = np.empty(blue.shape, dtype="uint8")
     _words(_rows(blue, green, red, nir08, swir16, swir22), _in_steps(limits), out.reshape(-1))

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 from pydantic import Field
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from mdive.algorithms import flood_tables as flood
 from mdive.algorithms.components import holes, hysteresis
@@ -148,7 +148,7 @@ def likely(evidence: np.ndarray, hand: np.ndarray | None, /, *, probability: Fra
     False where not observed.
     """
     with np.errstate(invalid="ignore"):
-        good: np.ndarray = evidence >= _log_odds(probability)
+        good: np.ndarray = evidence >= logit(probability)
         if hand is not None:
             good = good & ~(hand > maximum_hand)
     return good
@@ -157,7 +157,8 @@ def likely(evidence: np.ndarray, hand: np.ndarray | None, /, *, probability: Fra
 @operation(Local(), dtype="bool")
 def either(a: np.ndarray, b: np.ndarray, /) -> np.ndarray:
     """Where one of two masks is true."""
-    return a | b
+    out: np.ndarray = a | b
+    return out
 
 
 @operation(Local(), dtype="uint8")
@@ -197,7 +198,7 @@ def flood_class(
         if occurrence is not None:
             out[water & (occurrence >= permanent_water)] = flood.PERMANENT_WATER
         if hand is not None:
-            out[(hand > maximum_hand) & (evidence >= _log_odds(grow_probability))] = flood.HAND_MASKED
+            out[(hand > maximum_hand) & (evidence >= logit(grow_probability))] = flood.HAND_MASKED
     out[np.isnan(evidence)] = flood.FILL
     out[why & QC_FLAGS["layover_shadow"] != 0] = flood.LAYOVER_SHADOW
     out[why & (UNOBSERVED & ~QC_FLAGS["layover_shadow"]) != 0] = flood.FILL
@@ -224,7 +225,7 @@ def water_probability(extent: np.ndarray, evidence: np.ndarray, /, *, grow_proba
     -------
     (y, x); NaN where nothing is said.
     """
-    least = _log_odds(grow_probability)
+    least = np.float32(logit(grow_probability))
     inside = expit(np.maximum(evidence - least, 0.0))
     outside = expit(np.minimum(evidence, least))
     return np.where(extent >= flood.HAND_MASKED, np.nan, np.where(extent == flood.NOT_WATER, outside, inside))
@@ -293,7 +294,3 @@ def quality_flags(
     if occurrence is not None:
         out[occurrence >= permanent_water] |= QC_FLAGS["permanent_water"]
     return out
-
-
-def _log_odds(probability: float) -> float:
-    return -np.inf if probability == 0.0 else float(np.log(probability / (1.0 - probability)))

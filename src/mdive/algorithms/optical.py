@@ -139,7 +139,8 @@ def index_sigma(
     sx, sy = np.hypot(floor, relative * x), np.hypot(floor, relative * y)
     variance = (y * sx) ** 2 + (x * sy) ** 2 - 2.0 * correlation * x * y * sx * sy
     total = np.where(np.abs(total) < DARK, np.nan, total)
-    return np.minimum(2.0 / (total * total) * np.sqrt(np.maximum(variance, 0.0)), 1.0)
+    sigma: np.ndarray = np.minimum(2.0 / (total * total) * np.sqrt(np.maximum(variance, 0.0)), 1.0)
+    return sigma
 
 
 def normalised_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -120,53 +120,68 @@ def window_mean(values: np.ndarray, /, *, grid: Grid) -> np.ndarray:
     return out
 
 
-@numba.njit(nogil=True, cache=True)
+# Window sums are made of the sums along rows, added in the order of the rows: each pixel adds the same numbers in the same order on any
+# block, which a running sum would not. What is not valid adds zero.
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _along_row(row: np.ndarray, radius: int, n: np.ndarray, s: np.ndarray, q: np.ndarray) -> None:
+    """Sum count, values and squares of a row over 2 radius + 1 columns."""
+    cols = len(row)
+    n[:], s[:], q[:] = 0.0, 0.0, 0.0
+    for d in range(-radius, radius + 1):
+        for c in range(max(0, -d), min(cols, cols - d)):
+            x = np.float64(row[c + d])
+            good = x == x
+            n[c] += 1.0 if good else 0.0
+            s[c] += x if good else 0.0
+            q[c] += x * x if good else 0.0
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _window_sums(values: np.ndarray, r: int, radius: int, done: int, ring: np.ndarray, total: np.ndarray) -> int:
+    """Sum count, values and squares over the windows of row ``r`` into ``total``; ``ring`` holds those along rows, up to row ``done``."""
+    rows, height = len(values), 2 * radius + 1
+    last = min(r + radius, rows - 1)
+    while done < last:
+        done += 1
+        at = done % height
+        _along_row(values[done], radius, ring[0, at], ring[1, at], ring[2, at])
+    total[:] = 0.0
+    for i in range(max(r - radius, 0), last + 1):
+        for k in range(3):
+            part, sums = ring[k, i % height], total[k]
+            for c in range(len(sums)):
+                sums[c] += part[c]
+    return done
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _lee(power: np.ndarray, radius: int, cu2: float, want_looks: int, out: np.ndarray) -> None:
-    # Sums run in one fixed order over the window of each pixel (no running sums): the same bits on any block.
     rows, cols = power.shape
-    least = VALID_SHARE * (2 * radius + 1) ** 2
+    height = 2 * radius + 1
+    least = VALID_SHARE * height * height
+    ring, total = np.empty((3, height, cols)), np.empty((3, cols))
+    done = -1
     for r in range(rows):
-        top, bottom = max(r - radius, 0), min(r + radius + 1, rows)
+        done = _window_sums(power, r, radius, done, ring, total)
         for c in range(cols):
-            out[r, c] = np.nan
-            x = float(power[r, c])
-            if np.isnan(x):
-                continue
-            left, right = max(c - radius, 0), min(c + radius + 1, cols)
-            n = 0
-            total = 0.0
-            for i in range(top, bottom):
-                for j in range(left, right):
-                    if not np.isnan(power[i, j]):
-                        n += 1
-                        total += power[i, j]
-            if n < least:
-                continue
-            m = total / n
-            v = 0.0
-            for i in range(top, bottom):
-                for j in range(left, right):
-                    if not np.isnan(power[i, j]):
-                        v += (power[i, j] - m) ** 2
-            v /= n
+            x = np.float64(power[r, c])
+            n = total[0, c]
+            m = total[1, c] / n
+            v = max(total[2, c] / n - m * m, 0.0)
             w = max(0.0, (v - m * m * cu2) / (1.0 + cu2)) / v if v > 0.0 else 0.0
-            out[r, c] = 1.0 / (cu2 * (w * w + (1.0 - w * w) / n)) if want_looks else m + w * (x - m)
+            value = 1.0 / (cu2 * (w * w + (1.0 - w * w) / n)) if want_looks else m + w * (x - m)
+            out[r, c] = value if x == x and n >= least else np.nan
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _mean(values: np.ndarray, radius: int, out: np.ndarray) -> None:
     rows, cols = values.shape
+    height = 2 * radius + 1
+    ring, total = np.empty((3, height, cols)), np.empty((3, cols))
+    done = -1
     for r in range(rows):
-        top, bottom = max(r - radius, 0), min(r + radius + 1, rows)
+        done = _window_sums(values, r, radius, done, ring, total)
         for c in range(cols):
-            out[r, c] = np.nan
-            if np.isnan(values[r, c]):
-                continue
-            n = 0
-            total = 0.0
-            for i in range(top, bottom):
-                for j in range(max(c - radius, 0), min(c + radius + 1, cols)):
-                    if not np.isnan(values[i, j]):
-                        n += 1
-                        total += values[i, j]
-            out[r, c] = total / n
+            out[r, c] = total[1, c] / total[0, c] if values[r, c] == values[r, c] else np.nan

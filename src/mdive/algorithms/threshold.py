@@ -62,7 +62,11 @@ NODE: Final = 4
 """Leaves between the nodes of the threshold surface: it varies over ``REACH``, so 3 km are ample."""
 
 MISLED: Final = 0.1
-"""Share of pixels of which one polarisation knows nothing: water roughened by wind, wet smooth soil, noise floor. Bounds log-odds to 2.9."""
+"""Share of pixels of which one polarisation knows nothing (wind on water, wet smooth soil, noise floor): bounds its log-odds to 2.9."""
+
+ODDS_STEPS: Final = 64
+"""Entries per standard deviation in a table of log-odds from -6 to 6: straight lines between them are right to 4e-5, at a sixth of the time."""
+_ODDS: Final = log_odds_below(np.arange(-6 * ODDS_STEPS, 6 * ODDS_STEPS + 1) / ODDS_STEPS, MISLED)
 
 
 def leaf_pixels(grid: Grid) -> int:
@@ -196,7 +200,7 @@ def log_odds(db: np.ndarray, tau: np.ndarray, sigma: np.ndarray, /, *, looks: Lo
     Within ± ln((2 − m) / m) for m = ``MISLED``, ± 2.9; NaN where backscatter is.
     """
     out = np.empty(db.shape, dtype="float32")
-    _log_odds(db, tau, sigma, decibel_std(looks), out)
+    _log_odds(db, tau, sigma, decibel_std(looks), _ODDS, out)
     return out
 
 
@@ -423,7 +427,7 @@ def _at(field: np.ndarray, y: float, x: float) -> float:
     return value
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _interpolate(field: np.ndarray, spacing: int, row: int, col: int, out: np.ndarray) -> None:
     for r in range(out.shape[0]):
         y = (r + row + 0.5) / spacing - 0.5
@@ -431,15 +435,22 @@ def _interpolate(field: np.ndarray, spacing: int, row: int, col: int, out: np.nd
             out[r, c] = _at(field, y, (c + col + 0.5) / spacing - 0.5)
 
 
-@numba.njit(nogil=True, cache=True)
-def _log_odds(db: np.ndarray, tau: np.ndarray, sigma: np.ndarray, spread: float, out: np.ndarray) -> None:
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _log_odds(db: np.ndarray, tau: np.ndarray, sigma: np.ndarray, spread: float, table: np.ndarray, out: np.ndarray) -> None:
+    last = len(table) - 2
     for r in range(db.shape[0]):
         for c in range(db.shape[1]):
-            # NaN passes through every line of the formula.
-            out[r, c] = log_odds_below(db[r, c], tau[r, c], spread, sigma[r, c], MISLED)
+            s = np.float64(sigma[r, c])
+            at = (np.float64(tau[r, c]) - db[r, c]) / np.sqrt(spread * spread + s * s) * ODDS_STEPS + 0.5 * (last + 1)
+            if np.isnan(at):
+                out[r, c] = np.nan
+                continue
+            i = int(min(max(at, 0.0), last))
+            f = min(max(at - i, 0.0), 1.0)
+            out[r, c] = (1.0 - f) * table[i] + f * table[i + 1]
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def _sigma(looks: np.ndarray, sigma: np.ndarray, out: np.ndarray) -> None:
     for r in range(looks.shape[0]):
         for c in range(looks.shape[1]):

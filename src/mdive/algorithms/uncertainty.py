@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from math import erf, log, sqrt
+from math import log, sqrt
 from typing import Final
 
 import numba
 import numpy as np
-from scipy.special import digamma
+from scipy.special import digamma, logit, ndtr
 
 PER_NEPER: Final = 10.0 / log(10.0)
 """Decibels of power per natural logarithm."""
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def trigamma(x: float) -> float:
     """Return ψ₁(x) for x > 0: the variance of the logarithm of a unit gamma variable of shape x.
 
@@ -27,7 +27,7 @@ def trigamma(x: float) -> float:
     return shifted + 1.0 / x + q / 2.0 + q / x * (1.0 / 6.0 + q * (-1.0 / 30.0 + q * (1.0 / 42.0 - q / 30.0)))
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def decibel_std(looks: float) -> float:
     """Return the standard deviation of speckle in dB after so many looks: 10/ln 10 · √ψ₁(L).
 
@@ -47,25 +47,20 @@ def decibel_bias(looks: float) -> float:
     return float(PER_NEPER * (digamma(looks) - np.log(looks)))
 
 
-@numba.njit(nogil=True, cache=True)
-def log_odds_below(x: float, threshold: float, sigma_x: float, sigma_threshold: float, misled: float) -> float:
-    """Return the log-odds that the true value lies below a threshold that is itself uncertain.
+def log_odds_below(z: np.ndarray, misled: float) -> np.ndarray:
+    """Return the log-odds that a true value lies below a threshold, both known with an error.
 
     Parameters
     ----------
-    x, sigma_x
-        Measured value and its standard deviation.
-    threshold, sigma_threshold
-        Threshold and its standard deviation, in the units of ``x``.
+    z
+        Threshold minus measured value, in standard deviations of that difference, √(σ_x² + σ_τ²).
     misled
-        Share of cases in which the measurement says nothing, 0 < misled < 1. It bounds the answer to ± ln((2 − misled) / misled),
-        so that no single measurement can outvote another however extreme it is.
+        Share of cases in which the measurement says nothing, 0 < misled < 1. It bounds the answer to ± ln((2 − misled) / misled), so
+        that no single measurement outvotes another however extreme it is.
 
     Returns
     -------
-    Log-odds of p = misled / 2 + (1 − misled) Φ((τ − x) / √(σ_x² + σ_τ²)).
+    Log-odds of p = misled / 2 + (1 − misled) Φ(z).
     """
-    z = (threshold - x) / sqrt(sigma_x * sigma_x + sigma_threshold * sigma_threshold)
-    phi = 0.5 * (1.0 + erf(z / sqrt(2.0)))
-    p = 0.5 * misled + (1.0 - misled) * phi
-    return log(p / (1.0 - p))
+    odds: np.ndarray = logit(0.5 * misled + (1.0 - misled) * ndtr(z))
+    return odds

@@ -79,7 +79,7 @@ def write_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], facts: Mappin
     sha = hashlib.sha256()
     blobs = []
     for name, array in sorted(arrays.items()):
-        data = np.ascontiguousarray(array)
+        data = np.asarray(array, order="C")  # ascontiguousarray would give a number a dimension
         entries[name] = [data.dtype.str, list(data.shape), offset, data.nbytes]
         offset += -(-data.nbytes // 64) * 64
         blobs.append(data)
@@ -135,7 +135,7 @@ def check_checkpoint(path: Path, identity: str) -> Checkpoint | None:
         checkpoint = open_checkpoint(path)
         sha = hashlib.sha256()
         for name in sorted(checkpoint.entries):
-            sha.update(np.ascontiguousarray(checkpoint.array(name)))
+            sha.update(np.asarray(checkpoint.array(name), order="C"))
         with path.open("rb") as file:
             body = file.read(checkpoint.start)[len(_MAGIC) + 8 + 64 :].rstrip(b" ")
         sha.update(body)

@@ -131,11 +131,12 @@ def _words(entry: Any, schema: Mapping[str, Any], data: Any) -> Iterator[Problem
         yield Problem(path, "there is no such name.", hint, of_name=True)
     elif kind == "missing":
         yield Problem(path, "it is missing.", says or "Give it a value.")
-    else:
+    elif kind == "literal_error":
         choices = [str(choice) for s in here for choice in s.get("enum", [s["const"]] if "const" in s else [])]
+        yield Problem(path, f"{shown(given)} is not allowed.", f"Allowed: {', '.join(choices)}.{nearest(str(given), choices)}")
+    else:
         reason = entry["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip(".")
-        hint = f"Allowed: {', '.join(choices)}.{nearest(str(given), choices)}" if choices else says
-        yield Problem(path, f"{reason[:1].lower()}{reason[1:]} (given: {shown(given)}).", hint or "Correct the value.")
+        yield Problem(path, f"{reason[:1].lower()}{reason[1:]} (given: {shown(given)}).", says or "Correct the value.")
 
 
 def _real_path(location: Sequence[str | int], data: Any, *, keep_last: bool) -> Path:

@@ -104,6 +104,8 @@ def parse_moment(value: Any, *, end: bool = False) -> datetime:
     """
     if isinstance(value, str):
         value = _parse_text(value)
+    if value != value:
+        raise Refusal(f"{shown(value)} is not a date or time.", _MOMENT_HINT)  # NaT of pandas is a datetime by name only
     if isinstance(value, datetime):
         if value.utcoffset() is None:
             hint = f"Write {value.isoformat()}Z if it is UTC, or else its offset (+02:00)."

@@ -64,7 +64,9 @@ def _scale_bar(axes: object, width: float, height: float) -> None:
     axes.fill_between([x, x + length], y, y + thick, color="black", zorder=3)  # type: ignore[attr-defined]
     axes.text(x, y + 2 * thick, label, fontsize=10, va="bottom", bbox=box, zorder=4)  # type: ignore[attr-defined]
     arrow = {"arrowstyle": "-|>", "color": "black", "lw": 1.5}
-    axes.annotate("N", (width * 0.965, -height * 0.03), (width * 0.965, -height * 0.1), ha="center", fontsize=11, arrowprops=arrow, bbox=box)  # type: ignore[attr-defined]
+    axes.annotate(
+        "N", (width * 0.965, -height * 0.03), (width * 0.965, -height * 0.1), ha="center", fontsize=11, arrowprops=arrow, bbox=box
+    )  # type: ignore[attr-defined]
 
 
 def _round_length(target: float) -> float:
@@ -108,7 +110,9 @@ def pipeline_picture(pipeline: Pipeline) -> str:
         text = node.operation.rpartition(":")[2] if node.locality != "load" else node.operation
         short = html.escape(text if len(text) <= 23 else text[:22] + "…")
         edge = "#1d4ed8" if node.id in ends else "#64748b"
-        title = html.escape(f"{node.operation} ({node.locality}, {node.dtype})" + (f" → {', '.join(ends[node.id])}" if node.id in ends else ""))
+        title = html.escape(
+            f"{node.operation} ({node.locality}, {node.dtype})" + (f" → {', '.join(ends[node.id])}" if node.id in ends else "")
+        )
         parts.append(
             f'<g><title>{title}</title><rect x="{x:.0f}" y="{y:.0f}" width="{wide}" height="{high}" rx="4" fill="{_COLORS[node.locality]}" '
             f'stroke="{edge}"/><text x="{x + wide / 2:.0f}" y="{y + 17:.0f}" text-anchor="middle" font-size="11">{short}</text></g>'

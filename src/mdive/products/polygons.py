@@ -312,12 +312,17 @@ def _with_border_vertices(geometries: Geometries, tile: Window) -> Geometries:
     on_border = np.zeros(len(corners), bool)
     for axis, lines in ((0, (tile.col, tile.col_end)), (1, (tile.row, tile.row_end))):
         on_border |= (step[:, axis] == 0) & np.isin(corners[:, axis], lines)
-    on_border[offsets[0][1:] - 1] = False  # the step from a ring's last vertex leads into the next ring
-    length = np.abs(step).sum(axis=1)
-    copies = np.where(on_border, np.maximum(length, 1), 1).astype(np.int64)
-    starts = np.concatenate([[0], np.cumsum(copies)])
-    nth = np.arange(starts[-1]) - np.repeat(starts[:-1], copies)
-    dense = np.repeat(corners, copies, axis=0) + np.repeat(np.sign(step), copies, axis=0) * nth[:, None]
+    return _subdivided(corners, offsets, np.where(on_border, np.abs(step).sum(axis=1), 1))
+
+
+def _subdivided(corners: np.ndarray[Any, Any], offsets: tuple[np.ndarray[Any, Any], ...], parts: np.ndarray[Any, Any]) -> Geometries:
+    """Cut the edge that begins at each vertex into equal parts; ``shapely.segmentize`` also checks validity, which can take minutes."""
+    counts = np.maximum(parts, 1).astype(np.int64)
+    counts[offsets[0][1:] - 1] = 1  # no edge of its ring begins at a ring's last vertex
+    step = np.diff(corners, axis=0, append=corners[-1:]) / counts[:, None]
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    nth = np.arange(starts[-1]) - np.repeat(starts[:-1], counts)
+    dense = np.repeat(corners, counts, axis=0) + np.repeat(step, counts, axis=0) * nth[:, None]
     return _polygons(dense, (starts[offsets[0]], offsets[1]))
 
 
@@ -360,7 +365,9 @@ def geodesic_areas(geometries: Geometries, grid: Grid) -> np.ndarray[Any, Any]:
     if not len(geometries) or geod is None:
         return areas
     edge = grid.resolution * crs.axis_info[0].unit_conversion_factor * (_EARTH_RADIUS_M if crs.is_geographic else 1.0)
-    short = shapely.segmentize(geometries, max(1.0, _STRAIGHT_M // edge))
+    _, corners, offsets = shapely.to_ragged_array(geometries)
+    length = np.abs(np.diff(corners, axis=0, append=corners[-1:])).sum(axis=1)
+    short = _subdivided(corners, offsets, np.ceil(length / max(1.0, _STRAIGHT_M // edge)))
     _, corners, (rings, parts) = shapely.to_ragged_array(_on_the_map(short, grid))
     if crs.is_geographic:
         lon, lat = (corners * math.degrees(crs.axis_info[0].unit_conversion_factor)).T

@@ -57,7 +57,7 @@ class Probability:
         nodata = self._dataset.nodata
         if nodata is not None and not math.isnan(nodata):
             known &= stored != nodata
-        numbers = np.where(known, stored, 0)
+        stored[~known] = 0
         if self._float:
-            numbers = np.rint(numbers.astype(np.float64) / _FINE)
-        return numbers.astype(np.int64), known
+            stored = np.rint(stored.astype(np.float64) / _FINE)
+        return stored.astype(np.int64), known

@@ -133,19 +133,20 @@ def class_areas(path: Path, spec: RasterSpec, grid: Grid, *, probability_path: P
     InputError
         The grid's CRS cannot tell the size of a pixel that holds data.
     """
-    groups = np.full(256, _ELSE, dtype=np.intp)
+    groups = np.full(256, _ELSE * (_BINS + 1), dtype=np.uint16)
     for entry in spec.classes:
-        groups[entry.value] = {"event": 0, "background": 1}.get(entry.role, _ELSE)
+        groups[entry.value] = {"event": 0, "background": 1}.get(entry.role, _ELSE) * (_BINS + 1)
     counted = _Counter(grid, 256, {entry.value for entry in spec.classes})
     likely = _Counter(grid, (_ELSE + 1) * (_BINS + 1), set(range(_ELSE * (_BINS + 1))))
     with ExitStack() as stack:
         classes = stack.enter_context(rasterio.open(path))
         probability = stack.enter_context(Probability(probability_path)) if probability_path else None
+        table = _bin_table(probability.step) if probability else np.zeros(0, np.uint16)
         for window in windows(grid):
             block = classes.read(1, window=raster_window(window))
             counted.add(block, window)
             if probability:
-                likely.add(groups[block] * (_BINS + 1) + _bins(probability, window), window)
+                likely.add(groups[block] + _bins(probability, table, window), window)
     rows = tuple(counted.row(entry.value, entry.name, entry.role) for entry in spec.classes)
     event, background = likely.units[: _BINS + 1], likely.units[_BINS + 1 : 2 * (_BINS + 1)]
     by_probability = EventProbability(tuple(event[:_BINS]), tuple(background[:_BINS]), event[_BINS], likely.unit_m2)
@@ -225,11 +226,17 @@ class _Counter:
         return ClassArea(value, name, role, int(self.pixels[value]), self.units[value], self.unit_m2)
 
 
-def _bins(probability: Probability, window: Window) -> np.ndarray[Any, Any]:
+def _bins(probability: Probability, table: np.ndarray[Any, Any], window: Window) -> np.ndarray[Any, Any]:
     numbers, known = probability.read(window)
+    bins: np.ndarray[Any, Any] = table.take(numbers, mode="clip")
+    bins[~known] = _BINS
+    return bins
+
+
+def _bin_table(step: float) -> np.ndarray[Any, Any]:
+    """Return the bin of each number of steps from 0 to 1."""
     # A little above the edge of a bin, because 2900 steps of 1e-4 are 0.28999...
-    percent = np.floor(numbers * (probability.step * 100.0) + 1e-6)
-    return np.where(known, np.clip(percent, 0, _BINS - 1), _BINS).astype(np.intp)
+    return np.floor(np.arange(round(1 / step) + 1) * (step * 100.0) + 1e-6).astype(np.uint16)
 
 
 def _percent(probability: float) -> int:

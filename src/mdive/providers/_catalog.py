@@ -160,7 +160,8 @@ def parse_item(raw: Any) -> pystac.Item:
     if not isinstance(raw.get("properties"), Mapping) or not isinstance(raw.get("assets"), Mapping):
         raise UnusableError("it has no properties or no assets")
     try:
-        item = pystac.Item.from_dict(dict(raw))
+        # Not migrated to the newest STAC: what is read here is read in all its dialects, and migration drops and warns.
+        item = pystac.Item.from_dict(dict(raw), migrate=False)
         interval(item)
     except UnusableError:
         raise

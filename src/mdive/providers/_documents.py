@@ -104,7 +104,7 @@ def _download(url: str) -> bytes:
             if error.response.status_code not in RETRIED:
                 return False
             asked = error.response.headers.get("Retry-After", "")
-            return min(float(asked), LONGEST_WAIT) if asked.isdigit() else True
+            return min(max(float(asked), FIRST_WAIT), LONGEST_WAIT) if asked.isdigit() else True
         return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
 
     @stamina.retry(on=worth_retrying, attempts=ATTEMPTS, timeout=None, wait_initial=FIRST_WAIT, wait_max=30.0, wait_jitter=FIRST_WAIT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,12 +56,26 @@ def footprint(geometry: Mapping[str, Any]) -> BaseGeometry:
         When it is empty or not a geometry, or has coordinates that are not finite.
     """
     try:
+        # Asked before GEOS sees them, whose answer to NaN depends on its version.
+        if not all(map(math.isfinite, _positions(geometry))):
+            raise UnusableError("its geometry is not finite")
         found = shapely.force_2d(shape(geometry))
-    except (AttributeError, KeyError, TypeError, IndexError, shapely.errors.ShapelyError) as error:
+    except (AttributeError, KeyError, TypeError, IndexError, RecursionError, shapely.errors.ShapelyError) as error:
         raise UnusableError("its geometry is not GeoJSON") from error
-    if found.is_empty or not all(math.isfinite(bound) for bound in found.bounds):
-        raise UnusableError("its geometry is empty or not finite")
+    if found.is_empty:
+        raise UnusableError("its geometry is empty")
     return normalise(found)
+
+
+def _positions(value: Any) -> Iterator[float]:
+    """Yield all numbers of a GeoJSON geometry."""
+    if isinstance(value, Mapping):
+        value = value["geometries"] if value["type"] == "GeometryCollection" else value["coordinates"]
+    for each in value:
+        if isinstance(each, int | float):
+            yield each
+        else:
+            yield from _positions(each)
 
 
 def normalise(geometry: BaseGeometry) -> BaseGeometry:

@@ -109,6 +109,8 @@ class BandMetadata:
     scale: float | None = None
     offset: float | None = None
     unit: Unit | None = None
+    spelling: str = ""
+    """The unit as it is written, also where it is not one that mdive knows."""
     gsd: float = math.inf
 
 
@@ -153,6 +155,7 @@ def bands_of(key: str, asset: pystac.Asset) -> list[BandMetadata]:
                 scale=_number(merged, "scale"),
                 offset=_number(merged, "offset"),
                 unit=_UNITS.get(str(merged.get("unit", "")).strip().lower()),
+                spelling=str(merged.get("unit", "")).strip(),
                 gsd=_number(merged, "spatial_resolution") or _number(merged, "gsd") or math.inf,
             )
         )

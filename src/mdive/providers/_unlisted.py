@@ -102,7 +102,9 @@ def _physical(name: str, band: BandMetadata, item: pystac.Item) -> tuple[dict[st
         if unit not in {"dB", "power", "amplitude"} or (unit != "dB" and integer and band.scale in {None, 1.0}):
             raise UnusableError(f"band {band.asset!r} states no physical unit (dB, power or amplitude): it looks uncalibrated")
     elif name in OPTICAL:
-        if unit not in {None, "1"} or (band.scale is None and band.dtype is None) or (integer and band.scale is None):
+        if band.spelling and unit != "1":
+            raise UnusableError(f"band {band.asset!r} is not reflectance (unit {band.spelling!r})")
+        if (band.scale is None and band.dtype is None) or (integer and band.scale is None):
             stored = band.dtype or "numbers"
             raise UnusableError(f"band {band.asset!r} stores {stored} without a scale to reflectance (raster:scale)")
         unit = "1"

@@ -1,5 +1,9 @@
 """A burn scar: fires that ran with the wind, were held by wet valley floors, and left islands; how hard each pixel burned."""
 
+# numba infers the types of the kernels from their calls.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+# ruff: noqa: ANN001, ANN202
+
 from __future__ import annotations
 
 import numpy as np
@@ -22,7 +26,7 @@ WEAKEST = 0.2
 
 
 @njit(nogil=True, cache=True)
-def _severity(key, cell, res, middle_row, middle_col, row0, col0, front, fuel, height, code, field, out):  # type: ignore[no-untyped-def]
+def _severity(key, cell, res, middle_row, middle_col, row0, col0, front, fuel, height, code, field, out):
     rows, cols = out.shape
     for i in range(rows):
         for j in range(cols):
@@ -32,7 +36,7 @@ def _severity(key, cell, res, middle_row, middle_col, row0, col0, front, fuel, h
             out[i, j] = 0
             c = code[i, j]
             first = p == 0 and q == 0
-            if (not first and unit(bits) > FIRE_SHARE) or c == WATER or c == BUILT or c == BARE:
+            if (not first and unit(bits) > FIRE_SHARE) or c in (WATER, BUILT, BARE):
                 continue
             drift = 0.02 if first else 0.1
             x -= p + drift * (2.0 * unit(hashed(bits, 1, 0)) - 1.0)
@@ -49,7 +53,7 @@ def _severity(key, cell, res, middle_row, middle_col, row0, col0, front, fuel, h
             if force <= 0.0 or fuel[i, j] < -1.75:
                 continue
             s = 0.26 + 0.62 * smoothstep(force / 0.55) + 0.16 * fuel[i, j]
-            if c == GRASS or c == CROP:
+            if c in (GRASS, CROP):
                 s *= 0.85
             out[i, j] = np.uint8(np.round(100.0 * min(max(s, WEAKEST), 1.0)))
 

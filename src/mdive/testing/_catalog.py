@@ -12,7 +12,9 @@ import numpy as np
 import pystac
 import yaml
 from pyproj import Transformer
+from shapely import set_precision
 from shapely.geometry import Polygon, box, mapping
+from shapely.geometry.polygon import orient
 from shapely.ops import transform
 
 from mdive.model.plan import Grid
@@ -121,15 +123,16 @@ def _band(key: str, layer: Layer) -> dict[str, Any]:
 
 
 def _outline(grid: Grid, footprint: Footprint) -> Polygon:
-    """Return the footprint of the data in longitude and latitude, its sides followed at 16 points each."""
+    """Return the footprint of the data in longitude and latitude, its sides followed at 8 points each, counter-clockwise."""
     inner = footprint.scene.expand(-footprint.border)
     shape: Polygon = box(inner.col, inner.row, inner.col_end, inner.row_end)
     if footprint.swath is not None:
         top, bottom, far = footprint.edge(inner.row), footprint.edge(inner.row_end), inner.col_end + 2 * inner.height
         shape = shape.intersection(Polygon([(top, inner.row), (far, inner.row), (far, inner.row_end), (bottom, inner.row_end)]))
-    shape = shape.segmentize(max(inner.shape) / 16)
+    shape = shape.segmentize(max(inner.shape) / 8)
     project = Transformer.from_crs(grid.crs, 4326, always_xy=True).transform
-    return transform(lambda x, y: project(grid.x0 + x * grid.resolution, grid.y0 - y * grid.resolution), shape)
+    outline = transform(lambda x, y: project(grid.x0 + x * grid.resolution, grid.y0 - y * grid.resolution), shape)
+    return orient(set_precision(outline, 1e-7))
 
 
 def area_inside(grid: Grid, margin: int) -> tuple[float, float, float, float]:

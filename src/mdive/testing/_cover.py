@@ -1,5 +1,9 @@
 """Land cover on a landscape: fields, grass, forest, towns, bare ground and water, each where it would be."""
 
+# numba infers the types of the kernels from their calls.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+# ruff: noqa: ANN001, ANN202
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -67,7 +71,7 @@ PATCHES = ((1700.0, 0.72), (600.0, 0.53), (210.0, 0.36), (70.0, 0.26))
 
 
 @njit(nogil=True, cache=True)
-def _classify(vegetation, key, scale, res, row0, col0, du, dv, patch, wood, height, slope, permanent, code, field):  # type: ignore[no-untyped-def]
+def _classify(vegetation, key, scale, res, row0, col0, du, dv, patch, wood, height, slope, permanent, code, field):
     rows, cols = code.shape
     town = 6000.0 * scale
     for i in range(rows):
@@ -98,9 +102,7 @@ def _classify(vegetation, key, scale, res, row0, col0, du, dv, patch, wood, heig
             high = h > 9.0
             if h > vegetation.bare_height * (1.0 + 0.12 * w) or (slope[i, j] > 1.0 and w < 1.0):
                 code[i, j] = BARE
-            elif high and w > vegetation.hill_forest - 2.5 * min(slope[i, j], 0.4):
-                code[i, j] = TREE
-            elif not high and unit(mix(bits)) < vegetation.plain_forest:
+            elif (w > vegetation.hill_forest - 2.5 * min(slope[i, j], 0.4)) if high else (unit(mix(bits)) < vegetation.plain_forest):
                 code[i, j] = TREE
             elif h < vegetation.crop_height and w > (vegetation.plain_grass if not high else vegetation.plain_grass + 0.6):
                 code[i, j] = CROP

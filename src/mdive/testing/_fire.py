@@ -22,8 +22,8 @@ from mdive.testing._setting import SyntheticEvent, make_setting, require, requir
 TRUTH = ((0, "not_event"), (1, "event"), (255, "unknown"))
 TIMES = {"pre": stac.instant("2023-07-18T10:12:00"), "post": stac.instant("2023-08-22T10:12:00")}
 WINDOW, BASELINE = ("2023-08-01", "2023-08-31"), ("2023-06-20", "2023-07-31")
-SUNS = {"pre": {"sun_azimuth": 143.0, "sun_elevation": 61.0}, "post": {"sun_azimuth": 151.0, "sun_elevation": 53.0}}
-"""At 45 degrees north on those days, at the time of the pass: the light changes, as it does."""
+SUNS = {"pre": (143.0, 61.0), "post": (151.0, 53.0)}
+"""Azimuth and elevation (degrees) at 45 degrees north on those days, at the time of the pass: the light changes, as it does."""
 PRE_CLOUD = 0.02
 
 
@@ -108,8 +108,8 @@ def make_wildfire_event(
 
     landscape = Landscape(seed, setting.grid.shape, resolution, MOUNTAIN)
     skies = {
-        "pre": Sky(cloud=PRE_CLOUD if cloud > 0 else 0.0, **SUNS["pre"]),
-        "post": Sky(cloud=cloud, dryness=phenology, harvest=phenology > 0, **SUNS["post"]),
+        "pre": Sky(PRE_CLOUD if cloud > 0 else 0.0, *SUNS["pre"]),
+        "post": Sky(cloud, *SUNS["post"], dryness=phenology, harvest=phenology > 0),
     }
     clouds = {phase: CloudField.of(landscape, phase, sky) for phase, sky in skies.items()}
 

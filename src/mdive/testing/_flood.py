@@ -25,8 +25,8 @@ SAR_TIMES = {"pre": stac.instant("2024-03-01T05:42:00"), "post": stac.instant("2
 """Twelve days apart: the repeat cycle of one Sentinel-1 satellite, so both are of one relative orbit."""
 OPTICAL_TIMES = {"pre": stac.instant("2024-03-04T10:18:00"), "post": stac.instant("2024-03-14T10:18:00")}
 WINDOW, BASELINE = ("2024-03-10", "2024-03-16"), ("2024-01-10", "2024-03-09")
-SUN = {"sun_azimuth": 158.0, "sun_elevation": 41.0}
-"""At 45 degrees north in mid March, at the time of the pass."""
+SUN = (158.0, 41.0)
+"""Azimuth and elevation (degrees) at 45 degrees north in mid March, at the time of the pass."""
 PRE_CLOUD = 0.03
 WET_SOIL = 0.6
 """dB that wet soil adds after the rain."""
@@ -142,7 +142,7 @@ def make_flood_event(
 
     landscape = Landscape(seed, setting.grid.shape, resolution, LOWLAND, stage)
     radars = {"pre": Radar(looks=looks, wind=0.1), "post": Radar(looks=looks, wind=wind, moisture=WET_SOIL)}
-    skies = {"pre": Sky(cloud=PRE_CLOUD if cloud > 0 else 0.0, **SUN), "post": Sky(cloud=cloud, **SUN)}
+    skies = {"pre": Sky(PRE_CLOUD if cloud > 0 else 0.0, *SUN), "post": Sky(cloud, *SUN)}
     clouds = {phase: CloudField.of(landscape, phase, skies[phase]) for phase in phases if "optical" in sensors}
 
     def compute(window: Window) -> Planes:

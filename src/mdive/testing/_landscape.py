@@ -1,11 +1,15 @@
 """A landscape that drains: rivers, tributaries, floodplains and hills as closed-form heights above the river, for any pixel alone.
 
-Height is built *from* the drainage, so the two cannot disagree. A main river runs along each valley axis; a tributary leaves it every few
+Height is built *from* the drainage, so the two cannot disagree. A main river runs along each valley axis; a tributary joins it every few
 kilometres on each side. Across a valley the height above the river only grows with distance from it, along a tributary its bed only rises
-upstream, and the whole falls downstream. What lies below a water level is therefore one piece that reaches the river: a flood on this terrain
-is connected by construction, without a flow routing that would need the whole scene. Smooth displacement of the plane then takes away the
-straight lines; it folds nowhere, so it keeps what is connected together.
+upstream, and the whole falls downstream. What lies below a water level is therefore one piece that reaches the river: a flood here is
+connected by construction, without a flow routing that would need the whole scene. Smooth displacement of the plane then takes away the
+straight lines; it folds nowhere, so it keeps together what is connected.
 """
+
+# numba infers the types of the kernels from their calls.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+# ruff: noqa: ANN001, ANN202
 
 from __future__ import annotations
 
@@ -59,11 +63,11 @@ MOUNTAIN = Relief(14e3, 3.5e3, 0.45, 2e-3, 260.0, 4.0, 210.0, 190.0, 75.0, 14.0,
 """Forested mountains with narrow valleys."""
 
 FULL_SIZE = 12e3
-"""Scene edge (m) from which the landscape has its natural size; a smaller scene gets all horizontal lengths shrunk alike, so that it
-still shows a river, its floodplain and dry land."""
+"""Scene edge (m) from which the landscape has its natural size; a smaller scene gets all horizontal lengths shrunk alike, so that
+it still shows a river, its floodplain and dry land."""
 
 WARP = ((3200.0, 215.0), (1100.0, 75.0), (380.0, 22.0), (150.0, 8.0))
-"""(cell, amplitude) in metres of the displacement: slopes of about 0.1 per octave (1.7 x amplitude / cell), where 1 would fold the plane."""
+"""(cell, amplitude) in metres of the displacement: slopes of 0.1 per octave (1.7 x amplitude / cell), where 1 would fold the plane."""
 MEANDERS = ((1100.0, 420.0), (480.0, 130.0))
 BELT = ((7000.0, 900.0), (3000.0, 320.0))
 HILLS = ((1500.0, 0.8), (600.0, 0.45), (240.0, 0.22), (90.0, 0.09))
@@ -104,20 +108,20 @@ class Land:
 
 
 @njit(nogil=True, cache=True)
-def _line_noise(key, lane, first, count, spacing, cell):  # type: ignore[no-untyped-def]
+def _line_noise(key, lane, first, count, spacing, cell):
     out = np.empty(count)
     for n in range(count):
         out[n] = spline_at(key, lane, (first + n) * spacing / cell)
     return out
 
 
-@njit(nogil=True, cache=True, inline="always")
-def _read(line, node, fraction):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def _read(line, node, fraction):
     return line[node] + fraction * (line[node + 1] - line[node])
 
 
 @njit(nogil=True, cache=True)
-def _landscape(relief, tables, key, stage, scale, res, row0, col0, du, dv, hills, elevation, height, depth, permanent):  # type: ignore[no-untyped-def]
+def _landscape(relief, tables, key, stage, scale, res, row0, col0, du, dv, hills, elevation, height, depth, permanent):
     rows, cols = du.shape
     valley, tributary, brook = relief.valley * scale, relief.tributary * scale, max(relief.brook * scale, 1.6 * res)
     cell, swale = 500.0 * scale, 1500.0 * scale
@@ -134,7 +138,7 @@ def _landscape(relief, tables, key, stage, scale, res, row0, col0, du, dv, hills
             across = v - k * valley - _read(tables.centre[n], m, fraction)
             side = 1 if across > 0 else 0
             q = abs(across)
-            # Near the channel, distance at a right angle to it (its width stays true in bends); far away, along the axis (banks do not scallop).
+            # Near the channel, at a right angle to it: its width stays true in bends. Far away, across the axis: banks do not scallop.
             bend = _read(tables.slope[n], m, fraction)
             near = q / (4.0 * channel)
             d = q / (1.0 + (np.sqrt(1.0 + bend * bend) - 1.0) / (1.0 + near * near))
@@ -202,7 +206,7 @@ def _landscape(relief, tables, key, stage, scale, res, row0, col0, du, dv, hills
 
 
 @njit(nogil=True, cache=True)
-def _swale(key, lane, u, q, t, wiggle, relief, spacing):  # type: ignore[no-untyped-def]
+def _swale(key, lane, u, q, t, wiggle, relief, spacing):
     """Return the height above the river (m) of the nearest flood channel: a shallow way for water to the edge of the plain."""
     along = (u + 0.35 * q) / spacing
     which = np.int64(np.floor(along))
@@ -219,7 +223,7 @@ def _swale(key, lane, u, q, t, wiggle, relief, spacing):  # type: ignore[no-unty
 
 
 @njit(nogil=True, cache=True)
-def _gully(key, lane, q, e, wiggle, scale):  # type: ignore[no-untyped-def]
+def _gully(key, lane, q, e, wiggle, scale):
     """Return how deep a short side valley cuts into the hillside, 0 to 0.6."""
     along = (q + 0.5 * e) / (800.0 * scale)
     which = np.int64(np.floor(along))

@@ -4,6 +4,10 @@ No generator has a state here (SCIENCE P11). A pixel's white noise is one splitm
 through hashed lattice values, which have no preferred direction and no visible lattice, unlike bilinear value noise.
 """
 
+# numba infers the types of the kernels from their calls.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+# ruff: noqa: ANN001, ANN202
+
 from __future__ import annotations
 
 import hashlib
@@ -21,7 +25,8 @@ Octave = tuple[int, float]
 
 ROW = np.uint64(0x9E3779B97F4A7C15)
 COL = np.uint64(0xD1342543DE82EF95)
-"""Odd multipliers that spread row and column over 64 bits: the golden ratio, and one of good spectral quality (Steele & Vigna 2022, 10.1002/spe.3030)."""
+"""Odd multipliers that spread row and column over 64 bits: the golden ratio, and one of good spectral quality
+(Steele & Vigna 2022, 10.1002/spe.3030)."""
 
 SPLINE_1D = np.sqrt(1 / 3 * 151 / 315)
 SPLINE_2D = np.sqrt(1 / 3) * 151 / 315
@@ -34,42 +39,42 @@ def key_of(seed: int, name: str) -> np.uint64:
     return np.uint64(int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little"))
 
 
-@njit(nogil=True, cache=True, inline="always")
-def mix(z):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def mix(z):
     """Return the splitmix64 finaliser of a uint64 (Steele, Lea & Flood 2014, 10.1145/2660193.2660195)."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
 
 
-@njit(nogil=True, cache=True, inline="always")
-def hashed(key, row, col):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def hashed(key, row, col):
     """Return 64 independent bits for a place; row and column may be negative."""
     return mix(mix(key + np.uint64(row) * ROW) + np.uint64(col) * COL)
 
 
-@njit(nogil=True, cache=True, inline="always")
-def unit(bits):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def unit(bits):
     """Return the upper 53 bits as a number in [0, 1)."""
     return np.float64(bits >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@njit(nogil=True, cache=True, inline="always")
-def smoothstep(t):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True)
+def smoothstep(t):
     """Return 0 below 0, 1 above 1, and the cubic with level ends between."""
     t = min(max(t, 0.0), 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 
 @njit(nogil=True, cache=True)
-def _spline_weights(t):  # type: ignore[no-untyped-def]
+def _spline_weights(t):
     """Return the four cubic B-spline weights at fraction ``t`` of a cell."""
     s = 1.0 - t
     return s * s * s / 6.0, (3.0 * t * t * (t - 2.0) + 4.0) / 6.0, (3.0 * s * s * (s - 2.0) + 4.0) / 6.0, t * t * t / 6.0
 
 
 @njit(nogil=True, cache=True)
-def spline_at(key, lane, position):  # type: ignore[no-untyped-def]
+def spline_at(key, lane, position):
     """Return unit-variance noise on a line, at ``position`` in cells; ``lane`` tells independent lines of one key apart."""
     node = np.int64(np.floor(position))
     a, b, c, d = _spline_weights(position - node)
@@ -80,7 +85,7 @@ def spline_at(key, lane, position):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _add_octave(out, row0, col0, step, cell, key, amplitude):  # type: ignore[no-untyped-def]
+def _add_octave(out, row0, col0, step, cell, key, amplitude):
     """Add ``amplitude`` times unit-variance noise to the pixels (row0 + step i, col0 + step j)."""
     height, width = out.shape
     first = (col0 // cell) - 1
@@ -147,7 +152,7 @@ def gamma_levels(looks: float) -> NDArray[np.float32]:
     from scipy.special import gammainc, gammaincinv
 
     edges = gammaincinv(looks, np.linspace(0.0, 1.0, LEVELS + 1))
-    return (np.diff(gammainc(looks + 1.0, edges)) * LEVELS).astype(np.float32)
+    return np.asarray(np.diff(gammainc(looks + 1.0, edges)) * LEVELS, np.float32)
 
 
 @cache
@@ -156,4 +161,4 @@ def normal_levels() -> NDArray[np.float32]:
     from scipy.special import ndtri
 
     density = np.exp(-0.5 * ndtri(np.linspace(0.0, 1.0, LEVELS + 1)) ** 2) / np.sqrt(2 * np.pi)
-    return ((density[:-1] - density[1:]) * LEVELS).astype(np.float32)
+    return np.asarray((density[:-1] - density[1:]) * LEVELS, np.float32)

@@ -1,5 +1,9 @@
 """What an optical sensor sees of a landscape: surface reflectance by cover, water, char, slope and sun, under clouds and their shadows."""
 
+# numba infers the types of the kernels from their calls.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+# ruff: noqa: ANN001, ANN202
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -98,7 +102,7 @@ class CloudField:
 
 
 @njit(nogil=True, cache=True)
-def _reflectance(  # type: ignore[no-untyped-def]
+def _reflectance(
     spectra,
     normal,
     key,

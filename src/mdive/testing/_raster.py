@@ -1,4 +1,4 @@
-"""Rasters of any size as COGs in bounded memory: blocks are computed by threads, written as they come, and tiled with overviews at the end."""
+"""Rasters of any size as COGs in bounded memory: threads compute blocks, they are written as they come, overviews follow at the end."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def write_layers(
     observe
         Called with each window and its planes, in order, from this thread.
     """
-    tiles = Tiles(grid.shape, COMPUTE)
+    tiles = Tiles.regular(grid.shape, COMPUTE)
     drafts = {layer.path: layer.path.with_name(f".{layer.path.name}.draft") for layer in layers}
     try:
         with rasterio.Env(GDAL_CACHEMAX=CACHE_MB, GDAL_NUM_THREADS="1"):

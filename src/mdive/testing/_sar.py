@@ -1,5 +1,9 @@
 """What a C-band radar sees of a landscape: gamma0 by cover, incidence and slope, water dark but for wind, all under gamma speckle."""
 
+# numba infers the types of the kernels from their calls.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+# ruff: noqa: ANN001, ANN202
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -54,7 +58,7 @@ class Radar:
 @njit(nogil=True, cache=True)
 def _backscatter(
     means, speckle, normal, key, draw, radar, row0, col0, res, code, field, patch, texture, wind, depth, permanent, east, vv, vh
-):  # type: ignore[no-untyped-def]
+):
     level, slope_w, cross, cross_slope, smooth_vv, smooth_vh, smooth_fields, near, per_m, wind_force, moisture = radar
     rows, cols = code.shape
     for i in range(rows):
@@ -79,7 +83,7 @@ def _backscatter(
                 house = normal[np.int64(hashed(key, row // 2, col // 2) >> np.uint64(48))]
                 land_vv += spread * house
                 land_vh += 0.8 * spread * house
-            elif c == GRASS or c == BARE:
+            elif c in (GRASS, BARE):
                 land_vv += moisture
             t = spread * (0.7 * texture[i, j] + 0.5 * patch[i, j]) + tilt - 0.06 * (theta - 38.0)
             land_vv += t
