@@ -91,14 +91,17 @@ def test_an_area_that_only_touches_the_antimeridian_does_not_cross_it():
 
 
 def test_islands_on_both_sides_are_near_each_other():
-    islands = {"type": "MultiPolygon", "coordinates": [corners(177, -19, 179, -16)["coordinates"], corners(-179, -18, -178, -17)["coordinates"]]}
+    islands = {
+        "type": "MultiPolygon",
+        "coordinates": [corners(177, -19, 179, -16)["coordinates"], corners(-179, -18, -178, -17)["coordinates"]],
+    }
     area = Area.from_geojson(islands)
     assert area.extent == (177, -19, -178, -16)
     assert area.centroid[0] == pytest.approx(178.42, abs=0.1)
 
 
 def test_far_continents_take_the_narrower_way():
-    spread = {"type": "MultiPolygon", "coordinates": [corners(-100, 0, -99, 1)["coordinates"], corners(20, 0, 21, 1)["coordinates"], corners(60, 0, 61, 1)["coordinates"]]}  # fmt: skip
+    spread = {"type": "MultiPolygon", "coordinates": [corners(-100, 0, -99, 1)["coordinates"], corners(20, 0, 21, 1)["coordinates"], corners(60, 0, 61, 1)["coordinates"]]}  # fmt: skip  # noqa: E501
     assert Area.from_geojson(spread).extent == (-100, 0, 61, 1)
 
 
@@ -178,7 +181,7 @@ def test_what_was_normalised_stays_as_it_is(points, shift):
     try:
         area = Area.from_shapely(moved)
     except InputError as error:
-        assert "is out of range" in str(error)  # noqa: PT017
+        assert "is out of range" in str(error)
         return
     assert area.geometry.is_valid
     west, south, east, north = area.geometry.bounds
@@ -257,7 +260,9 @@ def test_geojson_that_contains_itself_is_refused():
         Area.from_geojson(loop)
 
 
-@pytest.mark.parametrize("shape", [shapely.Point(0, 0), shapely.LineString([(0, 0), (1, 1)]), shapely.Polygon(), "POLYGON((0 0, 1 0, 1 1, 0 0))", None])
+@pytest.mark.parametrize(
+    "shape", [shapely.Point(0, 0), shapely.LineString([(0, 0), (1, 1)]), shapely.Polygon(), "POLYGON((0 0, 1 0, 1 1, 0 0))", None]
+)
 def test_wrong_shapes(shape):
     with pytest.raises(InputError):
         Area.from_shapely(shape)

@@ -65,7 +65,7 @@ MISLED: Final = 0.1
 """Share of pixels of which one polarisation knows nothing (wind on water, wet smooth soil, noise floor): bounds its log-odds to 2.9."""
 
 ODDS_STEPS: Final = 64
-"""Entries per standard deviation in a table of log-odds from -6 to 6: straight lines between them are right to 4e-5, at a sixth of the time."""
+"""Entries per standard deviation in a table of log-odds from -6 to 6: straight lines between them are right to 4e-5, and six times faster."""
 _ODDS: Final = log_odds_below(np.arange(-6 * ODDS_STEPS, 6 * ODDS_STEPS + 1) / ODDS_STEPS, MISLED)
 
 

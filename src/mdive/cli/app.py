@@ -32,7 +32,9 @@ EventFile = Annotated[Path, typer.Option("--event", "-e", help="Event document (
 Catalog = Annotated[
     str | None, typer.Option("--catalog", "-c", help="Provider name, URL of a STAC API, or path of a catalogue. Default: the event's own.")
 ]
-ProfileName = Annotated[str | None, typer.Option("--profile", help="edge, laptop, workstation or cluster: how much of the machine to take.")]
+ProfileName = Annotated[
+    str | None, typer.Option("--profile", help="edge, laptop, workstation or cluster: how much of the machine to take.")
+]
 RuntimeName = Annotated[str, typer.Option("--runtime", help="serial, threads, or a plugin's.")]
 Workers = Annotated[int | None, typer.Option("--workers", "-j", help="Tiles in the making at once.")]
 TileSize = Annotated[int | None, typer.Option("--tile-size", help="Tile edge in pixels; never changes a result.")]
@@ -52,8 +54,8 @@ def run(
     workers: Workers = None,
     tile_size: TileSize = None,
     param: Parameters = None,
-    as_json: AsJson = False,  # noqa: FBT002 - a flag of the command line
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan and explain; read and write nothing.")] = False,  # noqa: FBT002
+    as_json: AsJson = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan and explain; read and write nothing.")] = False,
 ) -> None:
     """Plan an event and run it into a folder."""
     import mdive
@@ -79,7 +81,7 @@ def plan(
     workers: Workers = None,
     tile_size: TileSize = None,
     param: Parameters = None,
-    as_json: AsJson = False,  # noqa: FBT002
+    as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the plan to this file.")] = None,
 ) -> None:
     """Search, choose and freeze: which observations, which algorithm, which grid, and why. Reads no pixel."""
@@ -108,13 +110,15 @@ def plan(
 
 @app.command()
 def explain(
-    event: Annotated[Path, typer.Option("--event", "-e", help="Event document, or a plan that `mdive plan --out` wrote.", show_default=False)],
+    event: Annotated[
+        Path, typer.Option("--event", "-e", help="Event document, or a plan that `mdive plan --out` wrote.", show_default=False)
+    ],
     catalog: Catalog = None,
     profile: ProfileName = None,
     workers: Workers = None,
     tile_size: TileSize = None,
     param: Parameters = None,
-    as_json: AsJson = False,  # noqa: FBT002
+    as_json: AsJson = False,
 ) -> None:
     """Say what a plan will read, compute and hold, before it does."""
     from mdive.model import Plan, load_document
@@ -127,7 +131,7 @@ def explain(
 
 
 @app.command()
-def resume(folder: Folder, runtime: RuntimeName = "threads", workers: Workers = None, as_json: AsJson = False) -> None:  # noqa: FBT002
+def resume(folder: Folder, runtime: RuntimeName = "threads", workers: Workers = None, as_json: AsJson = False) -> None:
     """Finish a run that was stopped; what its tiles had written is checked and used again."""
     import mdive
 
@@ -137,13 +141,13 @@ def resume(folder: Folder, runtime: RuntimeName = "threads", workers: Workers = 
 
 
 @app.command()
-def verify(folder: Folder, as_json: AsJson = False) -> None:  # noqa: FBT002
+def verify(folder: Folder, as_json: AsJson = False) -> None:
     """Check a finished run against its manifest: every file, size, checksum and raster."""
     import mdive
     from mdive.products import verify_products
 
     report = mdive.open_run(folder)
-    problems = [str(p) for p in verify_products(folder, report.manifest)]
+    problems = [str(p) for p in verify_products(folder, report.manifest.model_dump(mode="json"))]
     if as_json:
         _print_json({"folder": str(folder), "ok": not problems, "problems": problems})
     elif problems:
@@ -154,7 +158,7 @@ def verify(folder: Folder, as_json: AsJson = False) -> None:  # noqa: FBT002
 
 
 @app.command()
-def validate(files: Annotated[list[Path], typer.Argument(help="Event documents.", show_default=False)], as_json: AsJson = False) -> None:  # noqa: FBT002
+def validate(files: Annotated[list[Path], typer.Argument(help="Event documents.", show_default=False)], as_json: AsJson = False) -> None:
     """Check event documents, without searching or reading anything."""
     from mdive.plugins.registry import event_class
 
@@ -172,7 +176,9 @@ def validate(files: Annotated[list[Path], typer.Argument(help="Event documents."
 
 
 @app.command()
-def algorithms(name: Annotated[str | None, typer.Argument(help="Show one algorithm with its parameters.")] = None, as_json: AsJson = False) -> None:  # noqa: FBT002
+def algorithms(
+    name: Annotated[str | None, typer.Argument(help="Show one algorithm with its parameters.")] = None, as_json: AsJson = False
+) -> None:
     """List the installed algorithms, or the parameters of one."""
     from mdive.plugins.registry import algorithm_spec
     from mdive.plugins.registry import algorithms as installed
@@ -180,7 +186,14 @@ def algorithms(name: Annotated[str | None, typer.Argument(help="Show one algorit
     specs = installed() if name is None else {name: algorithm_spec(name)}
     if as_json:
         fields = {
-            n: {"version": s.version, "package": s.package, "summary": s.summary, "needs": dict(s.needs), "optional": dict(s.optional), "parameters": s.schema()}
+            n: {
+                "version": s.version,
+                "package": s.package,
+                "summary": s.summary,
+                "needs": dict(s.needs),
+                "optional": dict(s.optional),
+                "parameters": s.schema(),
+            }
             for n, s in specs.items()
         }
         _print_json(fields)
@@ -197,7 +210,7 @@ def algorithms(name: Annotated[str | None, typer.Argument(help="Show one algorit
 
 
 @app.command()
-def providers(as_json: AsJson = False) -> None:  # noqa: FBT002
+def providers(as_json: AsJson = False) -> None:
     """List the known catalogues and what they offer."""
     from mdive.providers import describe_providers
 
@@ -205,7 +218,9 @@ def providers(as_json: AsJson = False) -> None:  # noqa: FBT002
     if as_json:
         _print_json(rows)
         return
-    talk.table("providers", ("name", "collection", "sensor", "what"), [(r["provider"], r["collection"], r["sensor"], r["title"]) for r in rows])
+    talk.table(
+        "providers", ("name", "collection", "sensor", "what"), [(r["provider"], r["collection"], r["sensor"], r["title"]) for r in rows]
+    )
 
 
 @app.command()
@@ -225,7 +240,7 @@ def schema(name: Annotated[str | None, typer.Argument(help="event, plan, pipelin
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:  # noqa: FBT002
+def doctor(as_json: AsJson = False) -> None:
     """Say what this installation has: versions, plugins, memory, cores."""
     from mdive.config import available_memory, memory_budget, worker_count
     from mdive.config import profile as profile_named
@@ -268,8 +283,8 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", help="Another seed, another event.")] = 0,
     size_km: Annotated[float | None, typer.Option("--size-km", help="Edge of the area in km.")] = None,
     workers: Workers = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier demo in that folder.")] = False,  # noqa: FBT002
-    as_json: AsJson = False,  # noqa: FBT002
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier demo in that folder.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a synthetic event with known truth, run it, score it: no network needed."""
     from mdive.cli.demo import run_demo
@@ -290,7 +305,9 @@ def _event(path: Path) -> Event:
     return load_event(path)
 
 
-def _plan(event: Event, catalog: str | None, profile: str | None, workers: int | None, tile_size: int | None, param: list[str] | None) -> Plan:
+def _plan(
+    event: Event, catalog: str | None, profile: str | None, workers: int | None, tile_size: int | None, param: list[str] | None
+) -> Plan:
     import mdive
 
     return mdive.plan(event, catalog=catalog, profile=profile, parameters=_parameters(param or []), tile_size=tile_size, workers=workers)
@@ -323,7 +340,13 @@ def _explain(plan: Plan, workers: int | None, *, as_json: bool) -> None:
 
 def _end(report: Report, *, as_json: bool) -> NoReturn:
     if as_json:
-        _print_json({"folder": str(report.folder), "manifest": report.manifest.model_dump(mode="json"), "quality": report.quality.model_dump(mode="json")})
+        _print_json(
+            {
+                "folder": str(report.folder),
+                "manifest": report.manifest.model_dump(mode="json"),
+                "quality": report.quality.model_dump(mode="json"),
+            }
+        )
     else:
         typer.echo(str(report.folder / "report.html"))
         line = report.quality.headline
@@ -372,7 +395,7 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         talk.refuse("interrupted.", "Finished tiles are kept: `mdive resume FOLDER` goes on from them.")
         code = EXIT_INTERRUPTED
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last door: no traceback at a user
         code = _unexpected(error)
     sys.exit(code if isinstance(code, int) else EXIT_OK)
 

@@ -14,7 +14,7 @@ from mdive.model import load_event
 from mdive.runtime import threads
 from mdive.testing import make_flood_event, make_wildfire_event, score
 
-_MAKERS = {"flood": make_flood_event, "wildfire": make_wildfire_event}
+_MAKERS: dict[str, Any] = {"flood": make_flood_event, "wildfire": make_wildfire_event}
 
 
 def run_demo(
@@ -54,7 +54,9 @@ def run_demo(
     if out.exists() and any(out.iterdir()):
         strangers = sorted(p.name for p in out.iterdir() if p.name not in {"event", "run"})
         if not force or strangers:
-            raise RunFolderError(f"{out} is not empty.", "Choose another --out" + ("." if strangers else ", or --force to replace the earlier demo."))
+            raise RunFolderError(
+                f"{out} is not empty.", "Choose another --out" + ("." if strangers else ", or --force to replace the earlier demo.")
+            )
         shutil.rmtree(out)
     made = _MAKERS[kind](scene, seed=seed, **({} if size_km is None else {"size_km": size_km}))
     frozen = plan(load_event(made.event), catalog=str(made.catalog), workers=workers)

@@ -9,7 +9,22 @@ from urllib.parse import urlsplit, urlunsplit
 
 from mdive.pipeline.window import Window
 
-CAUSES_THAT_PASS = frozenset({"timeout", "connection", "truncated", "corrupt", "not_a_raster", "denied", "http_408", "http_429", "http_500", "http_502", "http_503", "http_504"})
+CAUSES_THAT_PASS = frozenset(
+    {
+        "timeout",
+        "connection",
+        "truncated",
+        "corrupt",
+        "not_a_raster",
+        "denied",
+        "http_408",
+        "http_429",
+        "http_500",
+        "http_502",
+        "http_503",
+        "http_504",
+    }
+)
 """Causes that a second request may cure: a gateway's error page instead of a raster, a token that has just expired, a cut connection."""
 
 _SIGNS: tuple[tuple[str, str], ...] = (

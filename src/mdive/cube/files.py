@@ -179,7 +179,9 @@ def _described(dataset: Any) -> OpenRaster:
             raise Unreadable("dtype", f"The file holds {', '.join(sorted(set(dataset.dtypes)))} numbers, which are no physical quantity.")
         block = max(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True))
         if block > LARGEST_BLOCK:
-            raise Unreadable("too_large", f"One block of the file takes {block / 2**20:,.0f} MiB; at most {LARGEST_BLOCK // 2**20} are decoded.")
+            raise Unreadable(
+                "too_large", f"One block of the file takes {block / 2**20:,.0f} MiB; at most {LARGEST_BLOCK // 2**20} are decoded."
+            )
         grid = SourceGrid(dataset.crs.to_wkt(), tuple(dataset.transform)[:6], dataset.shape)
         return OpenRaster(dataset, grid, dataset.nodatavals)
     except BaseException:

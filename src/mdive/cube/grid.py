@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pyproj
@@ -150,7 +149,7 @@ def _checked(geometry: BaseGeometry) -> BaseGeometry:
     if geometry.is_empty or not geometry.area > 0:
         raise InputError(f"The area is an empty or flat {geometry.geom_type}.", "Give a polygon that encloses some ground.")
     west, south, east, north = geometry.bounds
-    if not (-360.0 <= west and east <= 360.0 and -90.0 <= south and north <= 90.0):
+    if not (west >= -360.0 and east <= 360.0 and south >= -90.0 and north <= 90.0):
         raise InputError(
             f"The area reaches from ({west:g}, {south:g}) to ({east:g}, {north:g}), which is not longitude and latitude.",
             "Give degrees: longitude first, -180 to 180, then latitude, -90 to 90.",
@@ -212,6 +211,7 @@ def _check_place(text: str, crs: pyproj.CRS, area: BaseGeometry) -> None:
         factors = pyproj.Proj(crs).get_factors([centre.x, west, east, west, east], [centre.y, south, south, north, north], errcheck=True)
     except ProjError:
         raise InputError(f"The area lies outside the CRS {text!r}.", hint) from None
-    worst = max(abs(math.log(scale)) for scale in (*factors.meridional_scale, *factors.parallel_scale))
+    scales = [*np.atleast_1d(factors.meridional_scale), *np.atleast_1d(factors.parallel_scale)]
+    worst = max(abs(math.log(scale)) for scale in scales)
     if not worst <= math.log1p(SCALE_TOLERANCE):
         raise InputError(f"In {text!r} lengths at the area are wrong by a factor of {math.exp(worst):.2f}.", hint)

@@ -80,9 +80,7 @@ def _touches(edges: Edges, grid: Grid, window: Window) -> bool:
         return False
     top, left = grid.y0 - window.row * grid.resolution, grid.x0 + window.col * grid.resolution
     bottom, right = top - window.height * grid.resolution, left + window.width * grid.resolution
-    return bool(
-        edges[:, 1].min() <= top and edges[:, 3].max() >= bottom and edges[:, 0::2].min() <= right and edges[:, 0::2].max() >= left
-    )
+    return bool(edges[:, 1].min() <= top and edges[:, 3].max() >= bottom and edges[:, 0::2].min() <= right and edges[:, 0::2].max() >= left)
 
 
 def _inside(edges: Edges, grid: Grid, window: Window) -> np.ndarray:

@@ -183,7 +183,11 @@ def _prepared(source: Source, grid: Grid) -> PreparedSource:
             planned[band] = PlannedBand(item.id, band, asset, item.href, domain, claimed)
         bands[item.id] = planned
         domains[item.id] = _hull([p.domain for p in planned.values()] or [_geometry_domain(item, grid)])
-    wide = any(np.dtype(item.assets[source.mask.band].dtype).itemsize > 2 for item in source.items if source.mask and source.mask.band in item.assets)
+    wide = any(
+        np.dtype(item.assets[source.mask.band].dtype).itemsize > 2
+        for item in source.items
+        if source.mask and source.mask.band in item.assets
+    )
     return PreparedSource(source, grid, {item.id: item for item in source.items}, bands, domains, "int64" if wide else "int32")
 
 

@@ -149,7 +149,14 @@ class _Sampling:
             return True
         place = (window.row, window.col, window.height, window.width)
         out[...] = gather_mean(
-            self._decoded(rows, cols), (rows[0], cols[0]), nodes, lattice, place, relation.samples, relation.source.shape[1], relation.period
+            self._decoded(rows, cols),
+            (rows[0], cols[0]),
+            nodes,
+            lattice,
+            place,
+            relation.samples,
+            relation.source.shape[1],
+            relation.period,
         )
         return True
 

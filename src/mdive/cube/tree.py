@@ -67,7 +67,7 @@ def _dataset(source: Source, grid: Grid, chunks: int) -> xr.Dataset:
 
 def _arrays(source: Source, grid: Grid, chunks: int) -> dict[str, da.Array]:
     """Return the lazy bands and mask of a source, all cut from the same tasks."""
-    tiles = Tiles(grid.shape, chunks)
+    tiles = Tiles.regular(grid.shape, chunks)
     rows, cols = np.diff(tiles.row_edges), np.diff(tiles.col_edges)
     token = digest({"source": source.identity, "grid": grid.identity, "chunks": chunks})
     read = f"read-{token}"
@@ -81,7 +81,7 @@ def _arrays(source: Source, grid: Grid, chunks: int) -> dict[str, da.Array]:
     shape = (len(source.observations), *grid.shape)
     sizes = ((shape[0],), tuple(map(int, rows)), tuple(map(int, cols)))
     return {
-        name: da.Array(
+        name: da.Array(  # type: ignore[no-untyped-call]
             HighLevelGraph({k: layers[k] for k in (f"source-{token}", read, f"{name}-{token}")}, _only(depends, f"{name}-{token}", read)),
             f"{name}-{token}",
             sizes,

@@ -1,0 +1,1 @@
+"""Plan, explain, run, resume, analyse, apply: the only room that knows all the others."""

@@ -83,7 +83,7 @@ def write_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], facts: Mappin
         entries[name] = [data.dtype.str, list(data.shape), offset, data.nbytes]
         offset += -(-data.nbytes // 64) * 64
         blobs.append(data)
-        sha.update(data)
+        sha.update(data.reshape(-1).view("uint8").data if data.nbytes else b"")
     body = json.dumps({"entries": entries, "facts": facts}, sort_keys=True, separators=(",", ":")).encode()
     sha.update(body)
     header = sha.hexdigest().encode() + body
@@ -135,7 +135,8 @@ def check_checkpoint(path: Path, identity: str) -> Checkpoint | None:
         checkpoint = open_checkpoint(path)
         sha = hashlib.sha256()
         for name in sorted(checkpoint.entries):
-            sha.update(np.asarray(checkpoint.array(name), order="C"))
+            array = np.asarray(checkpoint.array(name))
+            sha.update(array.reshape(-1).view("uint8").data if array.nbytes else b"")
         with path.open("rb") as file:
             body = file.read(checkpoint.start)[len(_MAGIC) + 8 + 64 :].rstrip(b" ")
         sha.update(body)

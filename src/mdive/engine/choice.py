@@ -150,4 +150,4 @@ def _told(picked: Mapping[str, Source]) -> list[Reason]:
 
 def _nothing(spec: AlgorithmSpec, phase: str) -> Source:
     sensor: Any = spec.sensor if phase != "static" else "reference"
-    return Source(name="none", phase=phase, sensor=sensor, bands=spec.needs[phase], observations=(), items=())  # type: ignore[arg-type]
+    return Source(name="none", phase=phase, sensor=sensor, bands=spec.needs[phase], observations=(), items=())

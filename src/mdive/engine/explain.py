@@ -77,7 +77,7 @@ def explain(plan: Plan, *, workers: int | None = None) -> Explanation:
     busy = min(worker_count(profile(plan.profile), workers), len(tiles))
     cost = footprint(graph, passes, sources)
     halo = widest_halo(passes)
-    estimate = TileIndex(plan.sources, plan.grid).estimate(list(tiles), halo=passes[0].margin + max(passes[0].halo.values(), default=0))
+    estimate = TileIndex(plan.sources, plan.grid).estimate(*(tile.expand(halo) for tile in tiles))
     rows, cols = plan.grid.shape
     size = max(t.height for t in tiles)
     layers = sum(len(s.bands) * max(1, len(s.observations)) for s in plan.sources)
@@ -115,7 +115,12 @@ def _rows(e: Explanation) -> list[tuple[str, str]]:
         ("grid", f"{e.grid[1]} x {e.grid[0]} pixels, {e.area_km2:,.0f} km²"),
         ("reads", f"{e.items} items, {e.assets} assets, {e.blocks:,} blocks, about {_bytes(e.bytes_to_read)} decoded"),
         ("tiles", f"{e.tiles} of {e.tile_size} pixels"),
-        ("passes", "; ".join(f"{p.index + 1}: {len(p.operations)} operations{' → ' + ', '.join(p.ends_with) if p.ends_with else ''}" for p in e.passes)),
+        (
+            "passes",
+            "; ".join(
+                f"{p.index + 1}: {len(p.operations)} operations{' → ' + ', '.join(p.ends_with) if p.ends_with else ''}" for p in e.passes
+            ),
+        ),
         ("tasks", f"{e.tasks} on {e.workers} worker{'s' if e.workers != 1 else ''}"),
         ("memory", f"about {_bytes(e.peak_memory)} at the worst moment"),
         ("scratch", _bytes(e.scratch)),

@@ -81,7 +81,13 @@ def finish(job: Job, *, started: datetime) -> None:
     written += [Written("provenance", "provenance.json", "application/json"), Written("report", "report.html", "text/html")]
     listed = [f for f in files if f.name in specs or f.name == POLYGONS]
     for name, path in write_stac(staging / "stac", plan=plan, files=listed, specs=specs, created=provenance.activity.ended):
-        written.append(Written(name, f"stac/{path.relative_to(staging / 'stac').as_posix()}", "application/geo+json" if name == "item" else "application/json"))
+        written.append(
+            Written(
+                name,
+                f"stac/{path.relative_to(staging / 'stac').as_posix()}",
+                "application/geo+json" if name == "item" else "application/json",
+            )
+        )
     written += [Written(n, f, "application/json") for n, f in (("event", "event.json"), ("plan", PLAN_FILE))]
     products = []
     for entry in written:

@@ -123,7 +123,9 @@ def apply(name: str, *data: Any, **parameters: Any) -> Any:
     found = operations()
     if name not in found:
         known = [*specs, *found]
-        raise PluginError(f"no operation or algorithm {name!r}.{nearest(name, known)}", f"Algorithms: {', '.join(specs)}. Operations: {', '.join(found)}.")
+        raise PluginError(
+            f"no operation or algorithm {name!r}.{nearest(name, known)}", f"Algorithms: {', '.join(specs)}. Operations: {', '.join(found)}."
+        )
     operation = found[name]
     if len(data) == 1 and hasattr(data[0], "data_vars"):
         data = tuple(_variable(data[0], band) for band in _band_names(operation))
@@ -133,7 +135,9 @@ def apply(name: str, *data: Any, **parameters: Any) -> Any:
 def operations() -> dict[str, Operation]:
     """Return all operations that algorithms are made of, by name."""
     modules = [importlib.import_module(f"mdive.algorithms.{m.name}") for m in pkgutil.iter_modules(mdive.algorithms.__path__)]
-    modules += [importlib.import_module(s.function.__module__) for s in algorithms().values() if not s.function.__module__.startswith("mdive.")]
+    modules += [
+        importlib.import_module(s.function.__module__) for s in algorithms().values() if not s.function.__module__.startswith("mdive.")
+    ]
     found = {}
     for module in modules:
         found.update({v.name: v for v in vars(module).values() if isinstance(v, Operation) and v.__module__ == module.__name__})
@@ -150,7 +154,10 @@ def _variable(dataset: Any, band: str) -> Any:
     for name in (band, ALIASES.get(band, band)):
         if name in dataset:
             return dataset[name]
-    raise InputError(f"the dataset has no variable {band!r}.", f"It has: {', '.join(map(str, dataset.data_vars))}.{nearest(band, map(str, dataset.data_vars))}")
+    raise InputError(
+        f"the dataset has no variable {band!r}.",
+        f"It has: {', '.join(map(str, dataset.data_vars))}.{nearest(band, map(str, dataset.data_vars))}",
+    )
 
 
 def _apply_algorithm(spec: AlgorithmSpec, data: Sequence[Any], parameters: Mapping[str, Any]) -> xr.Dataset:
@@ -164,7 +171,9 @@ def _apply_algorithm(spec: AlgorithmSpec, data: Sequence[Any], parameters: Mappi
         dataset = phases.get(phase)
         if dataset is None:
             if needs:
-                raise InputError(f"{spec.name} needs rasters of its {phase!r} phase.", f"Bands: {', '.join(needs)}; pass one Dataset per phase.")
+                raise InputError(
+                    f"{spec.name} needs rasters of its {phase!r} phase.", f"Bands: {', '.join(needs)}; pass one Dataset per phase."
+                )
             bundles.append(Bundle(**dict.fromkeys((*optional, MASK))))
             continue
         nodes: dict[str, Node | None] = {}

@@ -68,7 +68,7 @@ def trace(spec: AlgorithmSpec, reference: AlgorithmRef, sources: tuple[Source, .
     specs = raster_specs(spec)
     missing = [n for n in {*REQUIRED, *(o.name for o in spec.outputs)} if n not in nodes and n != CAUSE.name]
     if missing:
-        raise KernelError(f"algorithm {spec.name!r} did not return its output {sorted(missing)[0]!r}.", "Report this to its authors.")
+        raise KernelError(f"algorithm {spec.name!r} did not return its output {min(missing)!r}.", "Report this to its authors.")
     looking = [by_key[k] for p, k in sorted(reference.sources.items()) if p != "static" or len(reference.sources) == 1]
     unobserved = sorted(c.value for c in specs["extent"].classes if c.role == "unobserved")
     inside = in_area(nodes["extent"], area=area)

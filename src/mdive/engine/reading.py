@@ -43,7 +43,7 @@ class SourceReader:
             return {b: nothing if b == MASK else empty for b in bands}
         # The mask speaks of all bands of the source, so that it does not depend on which pass asks for which band.
         block = read_block(found, window, self._grid, list(found.bands) if MASK in bands else wanted)
-        lost = (block.mask & QC_FLAGS["read_failure"]).any(axis=0)
+        lost = np.asarray((block.mask & QC_FLAGS["read_failure"]).any(axis=0))
         pixels = int(lost[self._core.intersect(window).within(window)].sum())
         self._failures.extend((failure, pixels) for failure in block.failures)
         return {b: block.mask if b == MASK else block.values[b] for b in bands}

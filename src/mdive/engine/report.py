@@ -83,7 +83,9 @@ class Report:
         for product in self.manifest.products:
             if product.name in specs and product.path.endswith(".tif"):
                 spec = specs[product.name]
-                array = rioxarray.open_rasterio(self.folder / product.path, chunks={"x": 2048, "y": 2048}, mask_and_scale=spec.dtype == "float32")
+                array: Any = rioxarray.open_rasterio(
+                    self.folder / product.path, chunks={"x": 2048, "y": 2048}, mask_and_scale=spec.dtype == "float32"
+                )
                 array = array.isel(band=0, drop=True)
                 array.attrs = cf_attributes(spec) | {"grid_mapping": "spatial_ref"}
                 array.attrs.pop("_FillValue", None)
@@ -142,4 +144,6 @@ def open_run(folder: str | Path) -> Report:
         return Report(Path(folder), Manifest.model_validate(document))
     except ValueError as error:
         first = str(error).splitlines()[0]
-        raise RunFolderError(f"{path} is not a manifest of this version of mdive ({first}).", "Open it with the version that wrote it.") from None
+        raise RunFolderError(
+            f"{path} is not a manifest of this version of mdive ({first}).", "Open it with the version that wrote it."
+        ) from None

@@ -24,9 +24,7 @@ QC_FLAGS: Final[dict[str, int]] = {
 }
 """Bit of each flag in ``qc`` (uint16), in the order of SCIENCE §1.3; ``read_failure`` takes the last bit."""
 
-UNOBSERVED: Final[int] = (
-    QC_FLAGS["nodata"] | QC_FLAGS["cloud"] | QC_FLAGS["shadow"] | QC_FLAGS["layover_shadow"] | QC_FLAGS["read_failure"]
-)
+UNOBSERVED: Final[int] = QC_FLAGS["nodata"] | QC_FLAGS["cloud"] | QC_FLAGS["shadow"] | QC_FLAGS["layover_shadow"] | QC_FLAGS["read_failure"]
 """The bits that a reader sets and that make a pixel *not observed*: it is never called dry, unburned or undamaged."""
 
 CAUSES: Final[tuple[tuple[int, str, str], ...]] = (

@@ -70,7 +70,7 @@ def _read_vector(path: Path) -> Any:
 
     try:
         layers = geopandas.list_layers(path)["name"].tolist()
-        frame: Any = geopandas.read_file(path, columns=[], rows=MAX_FEATURES + 1, engine="pyogrio") if layers else None
+        frame: Any = geopandas.read_file(path, columns=[], rows=MAX_FEATURES + 1, engine="pyogrio") if len(layers) == 1 else None
     except (RuntimeError, ValueError, shapely.GEOSException) as error:
         raise Refusal(f"GDAL cannot read it: {error}.", "Export the outline again, or give it as GeoJSON.") from None
     if len(layers) > 1:

@@ -37,7 +37,7 @@ class Problem:
     """Whether the name at the path is wrong, not its value."""
 
 
-class Refusal(InputError, ValueError):  # noqa: N818 -- callers catch InputError; this name is for those who raise it
+class Refusal(InputError, ValueError):
     """A value in a document is wrong.
 
     Parameters

@@ -21,7 +21,9 @@ from mdive.pipeline.window import Tiles, Window
 class Loader(Protocol):
     """Reads bands of one source: band name -> (time, y, x) over the window."""
 
-    def __call__(self, source: str, bands: Sequence[str], window: Window) -> Mapping[str, np.ndarray]: ...
+    def __call__(self, source: str, bands: Sequence[str], window: Window) -> Mapping[str, np.ndarray]:
+        """Return the bands over the window."""
+        ...
 
 
 Fetch = Callable[[Node, Window], np.ndarray]

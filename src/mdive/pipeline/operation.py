@@ -147,6 +147,7 @@ class Operation:
         return bound
 
     def __call__(self, *rasters: Any, **parameters: Any) -> Any:
+        """Extend the graph (nodes), compute (numpy) or stay lazy (dask-backed xarray)."""
         if any(isinstance(r, Node) for r in rasters):
             return self._node(rasters, parameters)
         if any(hasattr(r, "dims") and hasattr(r, "coords") for r in rasters):

@@ -6,6 +6,7 @@ import html
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -55,18 +56,18 @@ def map_picture(path: Path, spec: RasterSpec, grid: Grid) -> tuple[bytes, tuple[
     return buffer.getvalue(), tuple(e for e in spec.classes if e.value in present)
 
 
-def _scale_bar(axes: object, width: float, height: float) -> None:
+def _scale_bar(axes: Any, width: float, height: float) -> None:
     """Draw a bar of a round length, about a fifth of the width, and an arrow to the north (grids are north-up)."""
     length = _round_length(width / 5)
     label = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
     x, y, thick = width * 0.03, -height * 0.95, height * 0.008
     box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 2}
-    axes.fill_between([x, x + length], y, y + thick, color="black", zorder=3)  # type: ignore[attr-defined]
-    axes.text(x, y + 2 * thick, label, fontsize=10, va="bottom", bbox=box, zorder=4)  # type: ignore[attr-defined]
+    axes.fill_between([x, x + length], y, y + thick, color="black", zorder=3)
+    axes.text(x, y + 2 * thick, label, fontsize=10, va="bottom", bbox=box, zorder=4)
     arrow = {"arrowstyle": "-|>", "color": "black", "lw": 1.5}
     axes.annotate(
         "N", (width * 0.965, -height * 0.03), (width * 0.965, -height * 0.1), ha="center", fontsize=11, arrowprops=arrow, bbox=box
-    )  # type: ignore[attr-defined]
+    )
 
 
 def _round_length(target: float) -> float:
@@ -93,7 +94,7 @@ def pipeline_picture(pipeline: Pipeline) -> str:
         for i, name in enumerate(r)
     }
     height = gap_x + len(rows) * (high + gap_y)
-    ends = {}
+    ends: dict[str, list[str]] = {}
     for product, name in pipeline.outputs.items():
         ends.setdefault(name, []).append(product)
     parts = []

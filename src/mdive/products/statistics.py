@@ -236,7 +236,8 @@ def _bins(probability: Probability, table: np.ndarray[Any, Any], window: Window)
 def _bin_table(step: float) -> np.ndarray[Any, Any]:
     """Return the bin of each number of steps from 0 to 1."""
     # A little above the edge of a bin, because 2900 steps of 1e-4 are 0.28999...
-    return np.floor(np.arange(round(1 / step) + 1) * (step * 100.0) + 1e-6).astype(np.uint16)
+    table: np.ndarray[Any, Any] = np.floor(np.arange(round(1 / step) + 1) * (step * 100.0) + 1e-6).astype(np.uint16)
+    return table
 
 
 def _percent(probability: float) -> int:

@@ -10,7 +10,14 @@ from mdive.model.plan import Plan
 def read_inputs(plan: Plan) -> list[dict[str, Any]]:
     """Return one entry per raster that a plan reads, sorted by (item, band): the fields of ``InputEntity``."""
     entries = [
-        {"item": item.id, "collection": item.collection, "band": band, "href": asset.href, "datetime": item.datetime, "checksum": asset.checksum}
+        {
+            "item": item.id,
+            "collection": item.collection,
+            "band": band,
+            "href": asset.href,
+            "datetime": item.datetime,
+            "checksum": asset.checksum,
+        }
         for source in plan.sources
         for item in source.items
         for band, asset in item.assets.items()

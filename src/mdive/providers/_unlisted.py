@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import pystac
@@ -17,6 +18,10 @@ from mdive.providers._refs import Reading, asset_ref, mask_ref, mask_rule, resam
 
 _LEVEL_1: Final = {"processing:level": r"L?1", "s2:product_type": r".*1C$", "landsat:correction": r"L1"}
 """Properties (and how their values begin) of scenes that were not corrected for the atmosphere."""
+
+
+_UNIT_OF: Final[Mapping[str, Unit]] = {"dem": "m", "occurrence": "%", "lwir11": "K", "lwir12": "K"}
+"""The one unit in which a band is understood."""
 
 
 def read_unlisted(item: pystac.Item) -> Reading:
@@ -104,17 +109,18 @@ def _physical(name: str, band: BandMetadata, item: pystac.Item) -> tuple[dict[st
     elif name in OPTICAL:
         if band.spelling and unit != "1":
             raise UnusableError(f"band {band.asset!r} is not reflectance (unit {band.spelling!r})")
-        if (band.scale is None and band.dtype is None) or (integer and band.scale is None):
+        if band.scale is None and (band.dtype is None or integer):
             stored = band.dtype or "numbers"
             raise UnusableError(f"band {band.asset!r} stores {stored} without a scale to reflectance (raster:scale)")
         unit = "1"
         rule = rule_of(item) if integer else None
         if rule is not None:
             offset = already_applied(rule, item) or (decide(rule, item) if band.offset is None else None)
-    elif unit is None or (SENSOR_OF[name] == "thermal" and unit != "K"):
-        if name != "landcover":
-            raise UnusableError(f"band {band.asset!r} states no unit")
+    elif name == "landcover":
         unit = "class"
+    elif unit != _UNIT_OF[name]:
+        said = f"the unit {band.spelling!r}" if band.spelling else "no unit"
+        raise UnusableError(f"band {band.asset!r} states {said}; it would be used as {_UNIT_OF[name]}")
     return {
         "dtype": band.dtype,
         "nodata": band.nodata,

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mdive.model.event_class import Limit, Significance
-from mdive.model.quality import Check, ClassArea, Decision, Grade, Headline, Quality
+from mdive.model.fields import Decision
+from mdive.model.quality import Check, ClassArea, Grade, Headline, Quality
 
 LOW_PROBABILITY = 0.84
 HIGH_PROBABILITY = 0.16
@@ -80,8 +81,12 @@ def _reads(evidence: Evidence) -> Check:
 
 def _method(evidence: Evidence) -> Check:
     share = evidence.fallback_share
-    text = f"On {share:.0%} of what was observed the method had to fall back on its defaults." if share else "The method found what it needed."
-    return Check(name="method_fallback", status="review" if share > FALLBACK_REVIEW else "pass", value=share, limit=FALLBACK_REVIEW, text=text)
+    text = (
+        f"On {share:.0%} of what was observed the method had to fall back on its defaults." if share else "The method found what it needed."
+    )
+    return Check(
+        name="method_fallback", status="review" if share > FALLBACK_REVIEW else "pass", value=share, limit=FALLBACK_REVIEW, text=text
+    )
 
 
 def _decide(event: float, observed: float, share: float, limit: Limit, significance: Significance) -> tuple[Decision, str]:
@@ -91,7 +96,10 @@ def _decide(event: float, observed: float, share: float, limit: Limit, significa
         return "not_observable", f"Only {share:.1%} of the area could be observed; at least {limit.block:.0%} is needed for an answer."
     least = max(significance.min_area_ha * 1e4, significance.min_share * observed)
     if event < least:
-        return "no_significant_event", f"The event's classes cover {event / 1e4:.2f} ha, less than the {least / 1e4:.2f} ha that would be significant here."
+        return (
+            "no_significant_event",
+            f"The event's classes cover {event / 1e4:.2f} ha, less than the {least / 1e4:.2f} ha that would be significant here.",
+        )
     return "event", f"The event's classes cover {event / 1e6:.2f} km², {event / observed:.1%} of what was observed."
 
 

@@ -86,7 +86,7 @@ def score(truth: str | os.PathLike[str], product: str | os.PathLike[str]) -> Sco
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), _open(truth) as true, _open(product) as raw:
         role = _roles(raw)
         target = {"crs": true.crs, "transform": true.transform, "height": true.height, "width": true.width}
-        with WarpedVRT(raw, **target, resampling=Resampling.nearest, nodata=UNKNOWN, tolerance=0) as got:
+        with WarpedVRT(raw, **target, resampling=Resampling.nearest, nodata=UNKNOWN, tolerance=0.001) as got:
             for window in Tiles.regular((true.height, true.width), BLOCK):
                 part = ((window.row, window.row_end), (window.col, window.col_end))
                 t, p = true.read(1, window=part), role[got.read(1, window=part).astype(np.uint8)]
