@@ -18,10 +18,11 @@ from mdive.algorithms.wildfire_dnbr import (
     burn_class,
     burn_confidence,
     burn_flags,
+    burn_like,
     burn_probability,
     change_sigma,
+    darkened,
     dnbr,
-    exceeds,
     relativised,
     severity_class,
     water_mask,
@@ -89,11 +90,18 @@ def test_confidence_is_the_probability_of_the_class():
 
 
 def test_evidence():
-    change, second, infrared = row(0.3, 0.3, 0.3, 0.2, np.nan), row(0.1, 0.0, np.nan, np.nan, 0.1), row(-0.1, -0.1, 0.0, -0.1, -0.1)
+    change, second = row(0.3, 0.3, 0.3, 0.2, np.nan), row(0.1, 0.0, np.nan, np.nan, 0.1)
     limits = {"dnbr": 0.1, "alone": 0.25, "dnbr2": 0.02}
-    assert exceeds(change, second, None, **limits)[0].tolist() == [True, False, True, False, False]
-    assert exceeds(change, None, None, **limits)[0].tolist() == [True, True, True, False, False]
-    assert exceeds(change, None, infrared, **limits, dnir=-0.03)[0].tolist() == [True, True, False, False, False]
+    assert burn_like(change, second, **limits)[0].tolist() == [True, False, True, False, False]
+    assert burn_like(change, None, **limits)[0].tolist() == [True, True, True, False, False]
+
+
+def test_char_is_dark():
+    candidate = row(1, 1, 1, 1, 0, dtype=bool)
+    infrared, green = row(-0.10, -0.02, -0.10, np.nan, -0.10), row(0.0, 0.0, 0.05, 0.0, 0.0)
+    limits = {"dnir": -0.03, "dgreen": 0.02}
+    assert darkened(candidate, infrared, green, **limits)[0].tolist() == [True, False, False, False, False]
+    assert darkened(candidate, infrared, None, **limits)[0].tolist() == [True, False, True, False, False]
 
 
 def test_water_on_either_date():
@@ -325,6 +333,15 @@ def test_a_lake_that_fell_dry_is_no_burn():
     # Without the bands that show water, the near infrared tells: it rose.
     bare = run(phase(before).drop_vars(["green"]), phase(after, seed=1).drop_vars(["green"])).extent.values
     assert not (bare == fire.BURNED).any()
+
+
+def test_a_field_that_was_harvested_is_no_burn():
+    before, after = forest(), forest()
+    before[20:50, 20:60] = (0.06, 0.40, 0.20, 0.12)
+    after[20:50, 20:60] = (0.12, 0.24, 0.29, 0.25)
+    got = run(phase(before), phase(after, seed=1))
+    assert (got.dnbr.values[20:50, 20:60] > 0.3).all(), "the drawing is not what the test is about"
+    assert not (got.extent.values == fire.BURNED).any()
 
 
 def test_two_bands_are_enough():

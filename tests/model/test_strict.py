@@ -68,7 +68,7 @@ def test_json_means_what_json_says(value, indent):
 @given(st.dictionaries(st.text("abcdefg -:#'\"", min_size=1, max_size=6), json_values, max_size=4))
 def test_yaml_written_by_others_is_read_back(value):
     """Every text is quoted by the emitter of YAML 1.1 where 1.2 needs it too, except numbers such as ``1e+30``, so floats are compared as such."""
-    text = yaml.safe_dump(value, allow_unicode=True)
+    text = yaml.safe_dump(value)
     if "&" in text and "*" in text:  # the emitter writes aliases for equal collections
         return
     expected = json.loads(json.dumps(value))
@@ -83,7 +83,7 @@ def test_depth_is_limited_alike():
             parse(text, "x")
 
 
-NASTY = 300_000
+NASTY = 150_000
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,7 @@ def test_a_full_disk_leaves_no_file(tmp_path):
 def test_a_real_full_disk_is_named_as_such(tmp_path, specs, make_grid):
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)], capture_output=True, check=False)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(small)], capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("mounting a small file system needs root")
     try:

@@ -27,6 +27,10 @@ _ONE_FORM: Final = "Give exactly one: {bbox: [west, south, east, north]}, {geojs
 _ORDER: Final = "Give four numbers: west, south, east, north, in degrees."
 
 
+_THINNEST: Final = 1e-7
+"""Degrees below which a side of a box is nothing: a centimetre, finer than any pixel, and far above the rounding of a double."""
+
+
 class MultiPolygon(Document):
     """A GeoJSON geometry that was checked: valid, two-dimensional, cut at the antimeridian, exterior rings counter-clockwise."""
 
@@ -56,8 +60,9 @@ def _read_bbox(value: Any) -> BBox:
     west = round(west - 360, 9) if west >= 180 else west
     east = round(east - 360, 9) if east > 180 else east
     east = 180.0 if east == -180 else east
-    if west == east or south == north:
-        shape = "a point" if west == east and south == north else "a line"
+    width = 360.0 if east - west == 360 else (east - west) % 360
+    if min(width, north - south) < _THINNEST:
+        shape = "a point" if max(width, north - south) < _THINNEST else "a line"
         raise Refusal(f"the bounding box is {shape}: it has no area.", f"{_ORDER} Give it some width and height.")
     geometry.check_size(geometry.box(west, south, east, north))
     return west, south, east, north

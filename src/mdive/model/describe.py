@@ -30,9 +30,10 @@ class DocumentSchema(GenerateJsonSchema):
         if "description" in json_schema:
             # The sections of a docstring (examples, errors) are for Python.
             json_schema["description"] = re.split(r"\n\n\w+\n-{3,}", json_schema["description"])[0]
-        for name, below in json_schema.get("properties", {}).items():
-            if isinstance(below, dict) and name in texts:
-                below.setdefault("description", texts[name])
+        for form in (json_schema, *json_schema.get("anyOf", ())):
+            for name, below in form.get("properties", {}).items():
+                if isinstance(below, dict) and name in texts:
+                    below.setdefault("description", texts[name])
         return json_schema
 
 

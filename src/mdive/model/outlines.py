@@ -86,7 +86,10 @@ def _read_vector(path: Path) -> Any:
     series = geopandas.GeoSeries(shapely.force_2d(shapes), crs=frame.crs)
     if frame.crs.is_projected:
         series = series.segmentize(_STEP_METRES / frame.crs.axis_info[0].unit_conversion_factor)
-    converted = series.to_crs(4326)
+    try:
+        converted = series.to_crs(4326)
+    except RuntimeError as error:
+        raise Refusal(f"its CRS ({frame.crs.name}) cannot be converted: {error}.", "Give the outline in longitude and latitude.") from None
     if not np.isfinite(converted.total_bounds).all():
         raise Refusal(f"its coordinates do not fit its CRS ({frame.crs.name}).", "Set the CRS that the coordinates are in.")
     return shapely.GeometryCollection([part for shape in converted for part in shapely.get_parts(shape)])

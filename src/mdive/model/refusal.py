@@ -53,7 +53,7 @@ class Refusal(InputError, ValueError):
     """
 
     def __init__(self, message: str, hint: str = "", *, path: Path = (), problems: Sequence[Problem] = ()) -> None:
-        super().__init__(message, hint)
+        super().__init__(one_line(message), one_line(hint))
         self.problems: tuple[Problem, ...] = tuple(problems) or (Problem(path, message, hint),)
 
 
@@ -84,7 +84,7 @@ def refusal(problems: Sequence[Problem], place: str = "") -> Refusal:
     first = problems[0]
     where = "".join(f"{part}: " for part in (place, dotted(first.path)) if part)
     message = f"{first.message.rstrip('.')} (and {len(problems) - 1} more)." if len(problems) > 1 else first.message
-    return Refusal(one_line(f"{where}{message}"), one_line(first.hint), problems=problems)
+    return Refusal(f"{where}{message}", first.hint, problems=problems)
 
 
 def under(name: str, error: Refusal) -> Refusal:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.shutil import copy as gdal_copy
@@ -34,6 +35,9 @@ from mdive.products.raster import BLOCK, WINDOW, raster_window, windows
 
 _CACHE = 32 << 20
 """Bytes of GDAL's block cache, which otherwise grows to 5 % of the machine. rasterio passes the number on as bytes."""
+
+_GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError)
+"""What rasterio raises: its own errors, GDAL's as they are (which it exports nowhere else), and the system's."""
 
 _ENV: Mapping[str, Any] = {
     "GDAL_CACHEMAX": _CACHE,
@@ -195,7 +199,7 @@ def _check(target: Path, path: Path, grid: Grid, encoding: Encoding, sums: list[
         for level in range(len(levels)):
             _read_overview(target, level)
         _, errors, warnings = cog_validate(target, strict=True, quiet=True)
-    except (RasterioError, OSError) as error:
+    except _GDAL_ERRORS as error:
         raise write_error(path, error) from error
     if not same:
         hint = "Check that the disk is not full and not failing, then resume the run."
@@ -218,5 +222,5 @@ def _gdal_writes(path: Path) -> Iterator[None]:
     """Turn the errors of GDAL and of the disk into two-line errors; what the caller's ``read`` raises is not caught here."""
     try:
         yield
-    except (RasterioError, OSError) as error:
+    except _GDAL_ERRORS as error:
         raise write_error(path, error) from error

@@ -19,6 +19,9 @@ from mdive.errors import RunFolderError
 _BLOCK = 1 << 20
 """Bytes per read when a file is hashed: large enough for a sequential disk, small beside any budget."""
 
+_FULL = 256 << 10
+"""Bytes: a disk with less than this is full for every file of a result."""
+
 _HINTS = {
     errno.ENOSPC: "Free some space, or choose another folder with --out.",
     errno.EDQUOT: "Your disk quota is used up: free some space, or choose another folder with --out.",
@@ -33,10 +36,21 @@ _OTHER = "Check the disk and the mount, then resume the run."
 
 def write_error(path: Path, cause: BaseException) -> RunFolderError:
     """Return the two-line error for a file that could not be written."""
-    code = cause.errno if isinstance(cause, OSError) else None
-    text = os.strerror(code) if code else str(cause)
-    hint = _HINTS.get(code, _OTHER) if code else _HINTS[errno.ENOSPC] if "No space left" in text else _OTHER
-    return RunFolderError(f"{path} could not be written: {redact(text)}.", hint)
+    chain = [cause]
+    while (deeper := chain[-1].__cause__ or chain[-1].__context__) is not None and deeper not in chain:
+        chain.append(deeper)
+    code = next((error.errno for error in chain if isinstance(error, OSError) and error.errno), None)
+    if code is None and _is_full(path.parent):
+        code = errno.ENOSPC  # GDAL and Arrow keep the reason to themselves
+    text = os.strerror(code) if code else str(chain[-1]).rstrip(".")
+    return RunFolderError(f"{path} could not be written: {redact(text)}.", _HINTS.get(code or 0, _OTHER))
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _FULL
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -68,12 +68,13 @@ def _check(run_folder: Path, entry: Mapping[str, Any]) -> Problem | None:
 
 
 def _unreadable(file: Path) -> str:
+    from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
     from rio_cogeo.cogeo import cog_validate
 
     try:
         _, errors, _ = cog_validate(file, quiet=True)
-    except (RasterioError, OSError) as error:
+    except (RasterioError, CPLE_BaseError, OSError) as error:
         return f"is no raster that GDAL can open: {error}"
     errors = [e for e in errors if not e.startswith("Invalid Decimation")]  # see mdive.products.cog
     return f"is no valid COG: {'; '.join(errors)}" if errors else ""

@@ -92,8 +92,9 @@ def _wrap(part: BaseGeometry) -> BaseGeometry:
         # A footprint of the whole globe would collapse to a line at 180° here; it is meant as it is written.
         if 0.0 < right - left < 180.0:
             part, west, east = eastern, left, right
-    if west < -180.0:
-        part, east = shapely.transform(part, lambda xy: xy + np.array([360.0, 0.0])), east + 360.0
+    turns = math.floor((west + 180.0) / 360.0)
+    if turns:
+        part, east = shapely.transform(part, lambda xy: xy - np.array([360.0 * turns, 0.0])), east - 360.0 * turns
     if east <= 180.0:
         return part
     beyond = shapely.transform(part.intersection(_BEYOND), lambda xy: xy - np.array([360.0, 0.0]))

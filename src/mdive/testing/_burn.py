@@ -21,7 +21,7 @@ FIRE_SHARE = 0.6
 """Share of the other cells of a large scene with a fire."""
 FIRE_RADIUS = 0.19
 """Mean radius of a fire in cells: about a tenth of the scene burns."""
-WEAKEST = 0.2
+WEAKEST = 0.12
 """Least severity of a burned pixel: what stays below shows in no index, and no perimeter would include it."""
 
 
@@ -52,14 +52,14 @@ def _severity(key, cell, res, middle_row, middle_col, row0, col0, front, fuel, h
                 force -= 0.25 + 0.3 * (field[i, j] & 1)
             if force <= 0.0 or fuel[i, j] < -1.75:
                 continue
-            s = 0.26 + 0.62 * smoothstep(force / 0.55) + 0.16 * fuel[i, j]
+            s = 0.2 + 0.68 * smoothstep(force / 0.55) + 0.16 * fuel[i, j]
             if c in (GRASS, CROP):
                 s *= 0.85
             out[i, j] = np.uint8(np.round(100.0 * min(max(s, WEAKEST), 1.0)))
 
 
 def severity(landscape: Landscape, window: Window, land: Land, cover: Cover) -> NDArray[np.uint8]:
-    """Return the burn severity of a window in percent, uint8 (y, x): 0 is unburned, a burned pixel has at least 20."""
+    """Return the burn severity of a window in percent, uint8 (y, x): 0 is unburned, a burned pixel has at least 12."""
     edge = min(landscape.shape) * landscape.resolution
     front = landscape.noise("front", window, ((2600.0, 0.75), (900.0, 0.5), (320.0, 0.35), (120.0, 0.2)))
     fuel = landscape.noise("fuel", window, ((900.0, 0.6), (420.0, 0.6), (150.0, 0.4), (60.0, 0.3)))

@@ -18,7 +18,7 @@ from shapely.geometry.polygon import orient
 from shapely.ops import transform
 
 from mdive.model.plan import Grid
-from mdive.pipeline.window import Window
+from mdive.testing._area import BBox
 from mdive.testing._raster import Footprint, Layer
 
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
@@ -135,33 +135,13 @@ def _outline(grid: Grid, footprint: Footprint) -> Polygon:
     return orient(set_precision(outline, 1e-7))
 
 
-def area_inside(grid: Grid, margin: int) -> tuple[float, float, float, float]:
-    """Return the largest longitude/latitude box that stays ``margin`` pixels inside a grid: (west, south, east, north), six decimals.
-
-    A meridian leans in the grid, so each side is where the grid's inner rectangle is narrowest.
-    """
-    rows, cols = grid.shape
-    inner = Window(margin, margin, rows - 2 * margin, cols - 2 * margin)
-    project = Transformer.from_crs(grid.crs, 4326, always_xy=True).transform
-    along = np.linspace(0, 1, 33)
-    x = grid.x0 + grid.resolution * (inner.col + along * inner.width)
-    y = grid.y0 - grid.resolution * (inner.row + along * inner.height)
-    west = project(np.full_like(y, x[0]), y)[0].max()
-    east = project(np.full_like(y, x[-1]), y)[0].min()
-    north = project(x, np.full_like(x, y[0]))[1].min()
-    south = project(x, np.full_like(x, y[-1]))[1].max()
-    up, down = np.ceil, np.floor
-    west, south, east, north = (float(f(v * 1e6) / 1e6) for f, v in ((up, west), (up, south), (down, east), (down, north)))
-    return west, south, east, north
-
-
 def write_event(
     path: Path,
     *,
     id_: str,
     event_class: str,
     description: str,
-    bbox: tuple[float, float, float, float],
+    bbox: BBox,
     window: tuple[str, str],
     baseline: tuple[str, str] | None,
     resolution: float,

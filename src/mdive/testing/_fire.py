@@ -16,10 +16,10 @@ from mdive.testing._cover import COVER_NAMES, FOREST, cover
 from mdive.testing._landscape import MOUNTAIN, Landscape
 from mdive.testing._optical import CloudField, Sky, reflectance
 from mdive.testing._raster import Layer, Planes, write_layers
-from mdive.testing._scenes import COLLECTIONS, Counts, optical_scenes, static_scenes
+from mdive.testing._scenes import COLLECTIONS, OUTSIDE, Counts, optical_scenes, static_scenes
 from mdive.testing._setting import SyntheticEvent, make_setting, require, require_names
 
-TRUTH = ((0, "not_event"), (1, "event"), (255, "unknown"))
+TRUTH = ((0, "not_event"), (1, "event"), (OUTSIDE, "unknown"))
 TIMES = {"pre": stac.instant("2023-07-18T10:12:00"), "post": stac.instant("2023-08-22T10:12:00")}
 WINDOW, BASELINE = ("2023-08-01", "2023-08-31"), ("2023-06-20", "2023-07-31")
 SUNS = {"pre": (143.0, 61.0), "post": (151.0, 53.0)}
@@ -111,6 +111,7 @@ def make_wildfire_event(
         "pre": Sky(PRE_CLOUD if cloud > 0 else 0.0, *SUNS["pre"]),
         "post": Sky(cloud, *SUNS["post"], dryness=phenology, harvest=phenology > 0),
     }
+    area = setting.area
     clouds = {phase: CloudField.of(landscape, phase, sky) for phase, sky in skies.items()}
 
     def compute(window: Window) -> Planes:
@@ -118,7 +119,7 @@ def make_wildfire_event(
         ground = cover(landscape, FOREST, window, land)
         burned = severity(landscape, window, land, ground) if burn else np.zeros(window.shape, np.uint8)
         planes: dict[str, NDArray[Any]] = {
-            "truth": (burned > 0).astype(np.uint8),
+            "truth": np.where(area.window(window), burned > 0, OUTSIDE).astype(np.uint8),
             "severity": burned,
             "terrain": np.round(land.elevation * 128) / np.float32(128),
             "landcover": ground.code,
@@ -131,7 +132,7 @@ def make_wildfire_event(
 
     here, whole = setting.folder, setting.whole
     offered = {
-        "truth": Layer(here / "truth.tif", "truth", "uint8", "True extent of the fire", whole, 255, overview="mode", flags=TRUTH),
+        "truth": Layer(here / "truth.tif", "truth", "uint8", "True extent of the fire", whole, OUTSIDE, overview="mode", flags=TRUTH),
         "severity": Layer(
             here / "severity.tif", "severity", "uint8", "Burn severity, 0 where nothing burned", whole, 255, unit="%", overview="average"
         ),

@@ -17,10 +17,10 @@ from mdive.testing._landscape import LOWLAND, Land, Landscape
 from mdive.testing._optical import CloudField, Sky, reflectance
 from mdive.testing._raster import Layer, Planes, rounded, write_layers
 from mdive.testing._sar import Radar, backscatter
-from mdive.testing._scenes import COLLECTIONS, Counts, optical_scenes, sar_scenes, static_scenes
+from mdive.testing._scenes import COLLECTIONS, OUTSIDE, Counts, optical_scenes, sar_scenes, static_scenes
 from mdive.testing._setting import SyntheticEvent, make_setting, require, require_names
 
-TRUTH = ((0, "not_event"), (1, "event"), (2, "permanent_water"), (255, "unknown"))
+TRUTH = ((0, "not_event"), (1, "event"), (2, "permanent_water"), (OUTSIDE, "unknown"))
 SAR_TIMES = {"pre": stac.instant("2024-03-01T05:42:00"), "post": stac.instant("2024-03-13T05:42:00")}
 """Twelve days apart: the repeat cycle of one Sentinel-1 satellite, so both are of one relative orbit."""
 OPTICAL_TIMES = {"pre": stac.instant("2024-03-04T10:18:00"), "post": stac.instant("2024-03-14T10:18:00")}
@@ -143,12 +143,14 @@ def make_flood_event(
     landscape = Landscape(seed, setting.grid.shape, resolution, LOWLAND, stage)
     radars = {"pre": Radar(looks=looks, wind=0.1), "post": Radar(looks=looks, wind=wind, moisture=WET_SOIL)}
     skies = {"pre": Sky(PRE_CLOUD if cloud > 0 else 0.0, *SUN), "post": Sky(cloud, *SUN)}
+    area = setting.area
     clouds = {phase: CloudField.of(landscape, phase, skies[phase]) for phase in phases if "optical" in sensors}
 
     def compute(window: Window) -> Planes:
         land = landscape.window(window)
         ground = cover(landscape, FARMLAND, window, land)
         planes: dict[str, NDArray[Any]] = _reference_planes(land, ground)
+        planes["truth"][~area.window(window)] = OUTSIDE
         for phase in phases:
             flooded = phase == "post"
             if "sar" in sensors:
@@ -223,7 +225,7 @@ def _reference_planes(land: Land, ground: Cover) -> dict[str, NDArray[Any]]:
 
 def _reference_layers(folder: Any, whole: Any) -> dict[str, Layer]:
     return {
-        "truth": Layer(folder / "truth.tif", "truth", "uint8", "True extent of the flood", whole, 255, overview="mode", flags=TRUTH),
+        "truth": Layer(folder / "truth.tif", "truth", "uint8", "True extent of the flood", whole, OUTSIDE, overview="mode", flags=TRUTH),
         "terrain": Layer(folder / "terrain.tif", "terrain", "float32", "Elevation of the ground", whole, unit="m", overview="average"),
         "depth": Layer(
             folder / "depth.tif", "depth", "float32", "Depth of the flood, 0 where there is none", whole, unit="m", overview="average"

@@ -28,7 +28,7 @@ MEANS = {
 """gamma0 VV and VH (dB) at 38 degrees and the spread of a cover's texture (dB): the middle of what C-band surveys report per class
 (Ulaby & Dobson 2019, Handbook of Radar Scattering Statistics for Terrain). The classes overlap, as they do there."""
 
-SMOOTH = (-16.2, -24.2)
+SMOOTH = (-17.4, -25.2)
 """gamma0 VV and VH (dB) of a rolled, bare, dry field or tarmac: the dark land that passes for water in a single scene."""
 SMOOTH_FIELDS = 3
 """Fields of 256 that are smooth: about 1 % of the cropland."""

@@ -23,6 +23,9 @@ COLLECTIONS = {
     "synthetic-occurrence": "How often there is water in the synthetic landscape",
     "synthetic-landcover": "Land cover of the synthetic landscape",
 }
+OUTSIDE = 255
+"""Value of the truth outside the area: nobody asked."""
+
 STATIC_TIME = stac.instant("2021-01-01T00:00:00")
 
 FMASK_FIELDS = (
@@ -139,7 +142,7 @@ def static_scenes(setting: Setting, layers: Mapping[str, Layer]) -> list[stac.Sc
 
 
 class Counts:
-    """Counts, while blocks are written, how much of each optical scene is cloud, and how much of the grid is event."""
+    """Counts, while blocks are written, how much of each optical scene is cloud, and how much of the area is event."""
 
     def __init__(self, scenes: Sequence[stac.Scene]) -> None:
         self._optical = [scene for scene in scenes if "fmask" in scene.layers]
@@ -150,7 +153,7 @@ class Counts:
     def __call__(self, window: Window, planes: Planes) -> None:
         """Count one block."""
         self._event += int(np.count_nonzero(planes["truth"] == 1))
-        self._pixels += window.height * window.width
+        self._pixels += int(np.count_nonzero(planes["truth"] != OUTSIDE))
         for scene in self._optical:
             part = window.intersect(scene.footprint.scene)
             if part.empty:
@@ -162,7 +165,7 @@ class Counts:
 
     @property
     def event_share(self) -> float:
-        """Share of the grid that is event."""
+        """Share of the area that is event."""
         return self._event / max(self._pixels, 1)
 
     def told(self, scenes: Sequence[stac.Scene]) -> list[stac.Scene]:

@@ -13,7 +13,7 @@ from pyproj.exceptions import CRSError
 from mdive.errors import InputError, RunFolderError, nearest
 from mdive.model.plan import Grid
 from mdive.pipeline.window import Window
-from mdive.testing._catalog import area_inside
+from mdive.testing._area import AreaMask, BBox, area_inside
 from mdive.testing._raster import Footprint
 
 MARGIN = 64
@@ -36,16 +36,16 @@ class SyntheticEvent:
     catalog: Path
     """``catalog.json``, for ``mdive run --catalog``."""
     truth: Path
-    """uint8: 1 event, 0 not, 2 permanent water (neither event nor an error to map as water), 255 unknown; with its flag table as tags."""
+    """uint8, with its flag table as tags: 1 event, 0 not, 2 permanent water (no event, and no error to map as water), 255 outside the area."""
     layers: Mapping[str, Path]
     """Further truth by name: ``terrain`` (m), ``landcover`` (WorldCover codes), ``depth`` (m) of a flood, ``severity`` (%) of a fire."""
     grid: Grid
     """Of the truth and the scenes."""
-    bbox: tuple[float, float, float, float]
-    """(west, south, east, north) of the area, degrees."""
+    bbox: BBox
+    """Of the area."""
     seed: int
     event_share: float
-    """Share of the grid that is event."""
+    """Share of the area that is event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,14 @@ class Setting:
         return Footprint(Window(0, 0, *self.grid.shape))
 
     @property
-    def bbox(self) -> tuple[float, float, float, float]:
+    def bbox(self) -> BBox:
         """The area that is asked for."""
         return area_inside(self.grid, self.margin)
+
+    @property
+    def area(self) -> AreaMask:
+        """Which pixels lie in it."""
+        return AreaMask(self.grid, self.bbox)
 
     def footprint(self, window: Window, phase: str) -> Footprint:
         """Return what a scene of a phase covers: the swath's edge cuts through those after the event only."""

@@ -1,0 +1,266 @@
+"""Minimum-error thresholds on distributions of known truth, and a lattice that no tiling can move."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.optimize import brentq
+from skimage.filters import threshold_otsu
+
+from mdive.algorithms.threshold import (
+    BINS,
+    LOWEST,
+    MOST_LEAVES,
+    PRIOR_ERROR,
+    STEP,
+    decision_sigma,
+    lattice_histogram,
+    leaf_pixels,
+    log_odds,
+    minimum_error,
+    minimum_error_threshold,
+    pooled,
+    surface,
+)
+from mdive.algorithms.uncertainty import decibel_std
+from mdive.model.plan import Grid
+from mdive.pipeline import Tiles, Window, load_node
+
+EDGES = LOWEST + STEP * np.arange(BINS + 1)
+CENTRES = (EDGES[1:] + EDGES[:-1]) / 2
+LIMITS = {"fallback": -15.5, "lowest": -28.0, "highest": -11.0}
+
+
+def grid(shape, resolution=10.0):
+    return Grid(crs="EPSG:32631", resolution=resolution, x0=0.0, y0=0.0, shape=shape)
+
+
+def cuts(length):
+    return st.sets(st.integers(1, length - 1), max_size=6).map(lambda s: (0, *sorted(s), length))
+
+
+def mixture(water=0.25, m1=-20.0, s1=1.5, m2=-11.0, s2=2.0, n=10_000_000):
+    """Expected counts of a mixture of two normal modes."""
+    cdf = water * stats.norm(m1, s1).cdf(EDGES) + (1 - water) * stats.norm(m2, s2).cdf(EDGES)
+    return np.diff(cdf) * n
+
+
+def scene(shape=(512, 512), water=0.25, m1=-20.0, s1=1.5, m2=-11.0, s2=2.0, seed=5):
+    """A scene in dB whose lowest rows are water."""
+    rng = np.random.default_rng(seed)
+    db = rng.normal(m2, s2, shape)
+    rows = round(shape[0] * (1 - water))
+    db[rows:] = rng.normal(m1, s1, (shape[0] - rows, shape[1]))
+    return db.astype("float32")
+
+
+def solved(db, resolution=10.0, **limits):
+    g = grid(db.shape, resolution)
+    return minimum_error_threshold(lattice_histogram(db, None, grid=g), grid=g, **{**LIMITS, **limits})
+
+
+# One histogram
+
+
+def test_the_minimum_error_threshold_of_the_specified_mixture():
+    counts = mixture()
+    got = minimum_error(counts)
+    assert got == pytest.approx(-16.40, abs=0.051)
+    best = brentq(lambda x: 0.25 * stats.norm(-20, 1.5).pdf(x) - 0.75 * stats.norm(-11, 2).pdf(x), -19, -12)
+    assert best == pytest.approx(-16.42, abs=0.01)
+    assert abs(got - best) < 0.1
+    # Otsu splits the variance, not the error: it sits a decibel too high where the classes are unequal.
+    assert threshold_otsu(hist=(counts, CENTRES)) == pytest.approx(-15.45, abs=0.1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0.1, 0.9), st.floats(-24, -19), st.floats(1.0, 2.5), st.floats(7.5, 11), st.floats(1.0, 2.5))
+def test_it_stays_near_the_bayes_error(water, m1, s1, apart, s2):
+    counts = mixture(water, m1, s1, m1 + apart, s2)
+
+    def error(t):
+        return water * stats.norm(m1, s1).sf(t) + (1 - water) * stats.norm(m1 + apart, s2).cdf(t)
+
+    least = min(error(t) for t in np.arange(m1, m1 + apart, 0.05))
+    assert error(minimum_error(counts)) < least + 0.01
+
+
+def test_the_bin_at_the_threshold_belongs_to_the_lower_class():
+    counts = np.zeros(BINS)
+    counts[[100, 101, 102]] = 50, 100, 50
+    counts[[200, 201, 202]] = 50, 100, 50
+    got = minimum_error(counts)
+    assert EDGES[103] - 1e-9 <= got <= EDGES[200] + 1e-9
+
+
+@pytest.mark.parametrize("bins", [[], [7], [0, BINS - 1]])
+def test_degenerate_histograms(bins):
+    counts = np.zeros(BINS)
+    counts[bins] = 100
+    assert np.isnan(minimum_error(counts)) == (len(bins) < 2)
+
+
+# The lattice
+
+
+def test_leaves_are_anchored_at_the_grid_and_count_every_pixel_once():
+    db = scene((170, 230))
+    db[:40, :60] = np.nan
+    db[50, 50], db[51, 51] = -60.0, 30.0
+    got = lattice_histogram(db, None, grid=grid(db.shape))
+    assert got["counts"].shape == (3, 4, BINS)
+    assert int(got["leaf"]) == 75
+    for i in range(3):
+        for j in range(4):
+            leaf = db[75 * i : 75 * (i + 1), 75 * j : 75 * (j + 1)]
+            valid = np.clip(leaf[np.isfinite(leaf)].astype("float64"), LOWEST + STEP / 2, LOWEST + STEP * (BINS - 0.5))
+            np.testing.assert_array_equal(got["counts"][i, j], np.bincount(((valid - LOWEST) / STEP).astype(int), minlength=BINS))
+    assert got["counts"][0, 0, 0] == 1
+    assert got["counts"][0, 0, -1] == 1
+
+
+def test_high_ground_is_not_counted_but_unknown_height_is():
+    db = np.full((75, 75), -12.0, "float32")
+    height = np.zeros((75, 75), "float32")
+    height[:10], height[10:20] = 50.0, np.nan
+    got = lattice_histogram(db, height, grid=grid(db.shape), maximum_height=15.0)
+    assert got["counts"].sum() == 65 * 75
+
+
+@settings(max_examples=20, deadline=None)
+@given(rows=cuts(170), cols=cuts(230))
+def test_no_tiling_moves_a_count_or_a_threshold(evaluate, rows, cols):
+    db = scene((170, 230))
+    node = load_node("s/post", "db", timed=False)
+    counts = lattice_histogram(node, None)
+    nodes = minimum_error_threshold(counts, **LIMITS)
+    outputs = {"counts": counts, "nodes": nodes, "tau": surface(node, nodes), "odds": log_odds(node, surface(node, nodes), node)}
+    whole = evaluate(outputs, {"db": db})
+    got = evaluate(outputs, {"db": db}, Tiles(rows, cols))
+    np.testing.assert_array_equal(got["counts"]["counts"], whole["counts"]["counts"])
+    for field, value in whole["nodes"].items():
+        np.testing.assert_array_equal(got["nodes"][field], value)
+    np.testing.assert_array_equal(got["tau"], whole["tau"])
+    np.testing.assert_array_equal(got["odds"], whole["odds"])
+    assert len(whole["nodes"]["windows"])
+
+
+def test_the_memory_of_the_lattice_is_bounded_by_growing_leaves():
+    assert leaf_pixels(grid((512, 512))) == 75
+    assert leaf_pixels(grid((512, 512), 30.0)) == 25
+    for shape in ((40_000, 40_000), (100_000, 120_000)):
+        leaf = leaf_pixels(grid(shape))
+        assert (shape[0] / leaf) * (shape[1] / leaf) < MOST_LEAVES
+        assert leaf % 75 == 0
+    window = Window(5000, 7000, 1024, 1024)
+    part = lattice_histogram.kernel(np.zeros(window.shape, "float32"), None, window=window, grid=grid((100_000, 120_000)))
+    assert part["counts"].nbytes < 100_000
+
+
+def test_a_leaf_never_overflows_its_counter():
+    fine = grid((600, 600), 2.0)
+    got = lattice_histogram(np.full((600, 600), -12.0, "float32"), None, grid=fine)
+    assert got["counts"].max() == 375 * 375
+    assert got["counts"].sum() == 600 * 600
+
+
+# The surface
+
+
+def test_a_bimodal_scene_finds_its_own_threshold():
+    state = solved(scene())
+    assert len(state["windows"])
+    assert np.median(state["windows"][:, 3]) == pytest.approx(-16.4, abs=0.4)
+    assert state["tau"].mean() == pytest.approx(-16.4, abs=0.4)
+    assert state["support"].min() > 0.5
+    assert (state["sigma"] < PRIOR_ERROR).all()
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(-9.0, 1.0), (-11.0, 2.0), (-14.0, 3.0), (-22.0, 2.0)])
+def test_a_scene_with_one_mode_has_no_threshold_of_its_own(mean, spread):
+    db = np.random.default_rng(2).normal(mean, spread, (512, 512)).astype("float32")
+    state = solved(db)
+    assert len(state["windows"]) == 0
+    np.testing.assert_array_equal(state["tau"], np.float32(-15.5))
+    np.testing.assert_array_equal(state["sigma"], np.float32(PRIOR_ERROR))
+    np.testing.assert_array_equal(state["support"], 0)
+
+
+def test_speckled_land_of_even_and_patchy_backscatter_has_no_threshold_of_its_own(speckle):
+    rng = np.random.default_rng(9)
+    patches = np.kron(rng.normal(-10.0, 1.5, (32, 32)), np.ones((16, 16)))
+    for land in (np.full((512, 512), -10.0), patches):
+        db = 10 * np.log10(speckle(10 ** (land / 10), looks=30))
+        assert len(solved(db)["windows"]) == 0
+
+
+def test_two_kinds_of_land_are_outside_the_bounds_of_water():
+    state = solved(scene(m1=-11.5, s1=1.0, m2=-5.0, s2=1.0, water=0.5))
+    assert len(state["windows"]) == 0
+    assert len(solved(scene(m1=-11.5, s1=1.0, m2=-5.0, s2=1.0, water=0.5), highest=0.0)["windows"])
+
+
+def test_too_little_water_or_too_few_pixels_make_no_window():
+    assert len(solved(scene(water=0.01))["windows"]) == 0
+    db = scene()
+    db[:, 150:] = np.nan
+    db[::2] = np.nan
+    db[:, ::2] = np.nan
+    assert len(solved(db)["windows"]) == 0
+
+
+def test_evidence_fades_with_distance():
+    db = np.random.default_rng(1).normal(-11.0, 2.0, (200, 4000)).astype("float32")
+    db[:, :200] = scene((200, 200))
+    state = solved(db, resolution=30.0)
+    tau, support, sigma = (state[k][0] for k in ("tau", "support", "sigma"))
+    assert len(state["windows"])
+    assert (np.diff(support) < 0).all()
+    assert (np.diff(sigma) > 0).all()
+    assert (np.diff(np.abs(tau + 15.5)) < 0).all()
+    assert support[-1] < 0.02
+    assert tau[-1] == pytest.approx(-15.5, abs=0.05)
+
+
+def test_windows_that_share_pixels_do_not_count_twice():
+    one = solved(scene((150, 150), water=0.4))
+    four = solved(scene((300, 300), water=0.4))
+    precision = [1 / s["sigma"].max() ** 2 - 1 / PRIOR_ERROR**2 for s in (one, four)]
+    assert len(one["windows"]) == 1
+    assert precision[1] < 4 * precision[0]
+
+
+def test_the_surface_is_linear_between_nodes_and_flat_beyond():
+    field = np.array([[0.0, 3.0], [6.0, 9.0]], "float32")
+    nodes = {"tau": field, "spacing": np.array(30)}
+    got = surface(np.zeros((60, 60), "float32"), nodes)
+    assert got[0, 0] == 0.0
+    assert got[-1, -1] == 9.0
+    row = got[29, 15:45]
+    np.testing.assert_allclose(np.diff(row), 0.1, atol=1e-5)
+    np.testing.assert_allclose(got[:, 5], got[:, 0])
+    assert got[29:31, 29:31].mean() == pytest.approx(4.5)
+    single = {"tau": np.array([[-15.5]], "float32"), "spacing": np.array(300)}
+    np.testing.assert_array_equal(surface(np.zeros((9, 9), "float32"), single), np.float32(-15.5))
+
+
+# Both polarisations
+
+
+def test_pooled_odds_are_the_mean_and_one_polarisation_is_enough():
+    a, b = np.array([[1.0, np.nan, 2.0, np.nan]], "float32"), np.array([[-2.0, 0.5, np.nan, np.nan]], "float32")
+    np.testing.assert_array_equal(pooled(a, b), np.array([[-0.5, 0.5, 2.0, np.nan]], "float32"))
+
+
+def test_no_polarisation_outvotes_the_other_by_being_extreme():
+    tau, sigma = np.full((1, 2), -15.5, "float32"), np.full((1, 2), 0.5, "float32")
+    dark, bright = log_odds(np.array([[-60.0, -30.0]], "float32"), tau, sigma), log_odds(np.array([[-8.0, -8.0]], "float32"), tau, sigma)
+    np.testing.assert_allclose(pooled(dark, bright), 0.0, atol=0.01)
+
+
+def test_the_sigma_of_a_decision_adds_speckle_and_threshold():
+    looks, sigma = np.array([[4.4, np.nan]], "float32"), np.array([[1.0, 1.0]], "float32")
+    got = decision_sigma(looks, np.array([[20.0, np.nan]], "float32"), sigma, sigma)
+    want = (np.hypot(decibel_std(4.4), 1.0) + np.hypot(decibel_std(20.0), 1.0)) / 2
+    np.testing.assert_allclose(got, [[want, np.nan]], rtol=1e-6)
