@@ -42,9 +42,7 @@ def tiled(evaluate):
 
     def run(operation, *arrays, tiles=None, resolution=10.0, **parameters):
         rasters = {f"r{i}": np.asarray(a) for i, a in enumerate(arrays) if a is not None}
-        nodes = [
-            None if a is None else load_node("s/post", f"r{i}", dtype=str(a.dtype), timed=a.ndim == 3) for i, a in enumerate(arrays)
-        ]
+        nodes = [None if a is None else load_node("s/post", f"r{i}", dtype=str(a.dtype), timed=a.ndim == 3) for i, a in enumerate(arrays)]
         return evaluate({"out": operation(*nodes, **parameters)}, rasters, tiles, resolution)["out"]
 
     return run

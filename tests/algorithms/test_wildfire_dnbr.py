@@ -171,6 +171,12 @@ def test_a_scene_that_burned_as_a_whole_has_no_offset(low):
     assert sigma == 0.05
 
 
+@pytest.mark.parametrize("everywhere", [0.23, 0.5, -0.4])
+def test_what_no_season_does_is_no_offset(everywhere):
+    rng = np.random.default_rng(10)
+    assert offset_of(everywhere + rng.normal(0, 0.03, 20_000))[::2] == (0.0, False)
+
+
 @pytest.mark.parametrize("change", [[np.nan] * 500, [0.12] * 50, []])
 def test_too_little_to_go_by(change):
     assert offset_of(change)[::2] == (0.0, False)

@@ -37,8 +37,10 @@ def truncate(href):
 def test_an_unreadable_scene_is_partial_and_never_dry(flood, tmp_path, harm):
     report, post = broken(flood, tmp_path, harm)
     assert report.status == "partial"
-    ledger = read_ledger(report.path("ledger")).to_pylist() if hasattr(read_ledger(report.path("ledger")), "to_pylist") else read_ledger(
-        report.path("ledger")
+    ledger = (
+        read_ledger(report.path("ledger")).to_pylist()
+        if hasattr(read_ledger(report.path("ledger")), "to_pylist")
+        else read_ledger(report.path("ledger"))
     )
     rows = ledger if isinstance(ledger, list) else ledger.to_dict("records")
     assert {r["item"] for r in rows} == {post.items[0].id}

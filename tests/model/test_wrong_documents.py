@@ -68,6 +68,7 @@ WRONG = [
     ("id in capitals", event() + "id: Valencia\n", [":4:5: ", "id: ", "'Valencia' cannot be an id"]),
     ("id too long", event() + f"id: {'a' * 65}\n", [":4:5: ", "id: ", "cannot be an id"]),
     ("catalogue with password", event() + "catalog: https://me:secret@host.invalid/stac\n", [":4:10: ", "catalog: ", "holds credentials"]),
+    ("catalogue with a token", event() + "catalog: 'https://host.invalid/stac?token=secret'\n", [":4:10: ", "catalog: ", "or a query"]),
     # where
     ("area is a number", area("3"), [":2:7: ", "area: ", "3 is not an area", "bbox"]),
     ("two forms", area("{bbox: [0, 0, 1, 1], file: a.gpkg}"), [":2:7: ", "area: ", "two forms: bbox and file"]),
@@ -108,6 +109,7 @@ WRONG = [
     ("baseline both ways", event() + "baseline: {before: P2W, start: 2024-01-01, end: 2024-02-01}\n", [":4:11: ", "baseline: ", "either start and end, or before"]),
     ("baseline half", event() + "baseline: {start: 2024-01-01}\n", [":4:11: ", "baseline: ", "only one end"]),
     ("baseline during the event", event() + "baseline: {start: 2024-10-01, end: 2024-10-28}\n", [":4:11: ", "baseline: ", "overlaps the window"]),
+    ("baseline before our time", event(window="window: [1901-01-01, 1901-02-01]\n") + "baseline: {before: P3000D}\n", [":4:11: ", "baseline.start: ", "year 1892"]),
     # what is wanted
     ("resolution is text", event() + "intent: {resolution: '30'}\n", [":4:22: ", "intent.resolution: ", "valid number (given: '30')", "metres"]),
     ("resolution is zero", event() + "intent: {resolution: 0}\n", [":4:22: ", "intent.resolution: ", "greater than 0 (given: 0)"]),
@@ -136,6 +138,7 @@ def test_a_wrong_document_is_refused_in_two_lines(event_file, text, words):
     assert isinstance(caught.value, InputError)
     assert caught.value.exit_code == EXIT_BAD_INPUT == 3
     assert lines[0].startswith(str(path))
+    assert "secret" not in str(caught.value)
     position = 0
     for word in words:
         found = str(caught.value).find(word, position)

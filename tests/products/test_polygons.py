@@ -64,20 +64,20 @@ def spiral(size):
 
 
 PATTERNS = {
-    "nothing": np.zeros((20, 20), np.uint8),
-    "everything": np.ones((20, 20), np.uint8),
-    "chessboard": np.indices((21, 20)).sum(axis=0).astype(np.uint8) % 2,
-    "spiral": spiral(41),
-    "rings in rings": np.minimum.reduce([np.indices((25, 25))[0], np.indices((25, 25))[1], 24 - np.indices((25, 25))[0], 24 - np.indices((25, 25))[1]])
+    "nothing": np.zeros((12, 12), np.uint8),
+    "everything": np.ones((12, 12), np.uint8),
+    "chessboard": np.indices((13, 12)).sum(axis=0).astype(np.uint8) % 2,
+    "spiral": spiral(23),
+    "rings in rings": np.minimum.reduce([np.indices((15, 15))[0], np.indices((15, 15))[1], 14 - np.indices((15, 15))[0], 14 - np.indices((15, 15))[1]])
     .astype(np.uint8) % 2,
     "a ring that closes over a corner": np.array([[0, 1, 1, 1], [1, 0, 0, 1], [1, 0, 0, 1], [1, 1, 1, 1]], np.uint8),
     "holes that touch": np.array([[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 1], [1, 1, 1, 1]], np.uint8),
     "two classes side by side": np.tile(np.array([[1, 3]], np.uint8), (9, 5)),
-    "comb": np.where(np.arange(20)[:, None] == 0, 1, np.arange(20)[None] % 2).astype(np.uint8),
+    "comb": np.where(np.arange(14)[:, None] == 0, 1, np.arange(14)[None] % 2).astype(np.uint8),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("window", [1, 2, 7, 16, 64])
+@pytest.mark.parametrize("window", [1, 3, 7, 64])
 @pytest.mark.parametrize("name", PATTERNS)
 def test_awkward_shapes_for_any_window(tmp_path, specs, make_grid, save, name, window):
     extent = PATTERNS[name]
@@ -85,10 +85,10 @@ def test_awkward_shapes_for_any_window(tmp_path, specs, make_grid, save, name, w
     assert_same(extent, save(tmp_path / "e.tif", specs.extent, grid, extent), specs.extent, grid, window)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    extent=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=24), elements=st.sampled_from([0, 1, 1, 1, 3, 253, 255])),
-    window=st.integers(1, 25),
+    extent=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20), elements=st.sampled_from([0, 1, 1, 1, 3, 253, 255])),
+    window=st.integers(2, 21),
 )
 def test_any_raster_for_any_window(tmp_path, specs, make_grid, save, extent, window):
     grid = make_grid(extent.shape)

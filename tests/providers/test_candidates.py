@@ -210,6 +210,16 @@ def test_the_same_item_twice_counts_once(memory, scene):
     assert found.facts["optical/post"].coverage == pytest.approx(0.5, abs=0.001)
 
 
+@pytest.mark.parametrize("stamped", [True, False])
+def test_of_two_editions_of_one_item_always_the_same_stays(memory, scene, stamped):
+    """The one written last; where neither says when, still one and the same."""
+    when = ({"updated": "2024-06-01T00:00:00Z"}, {"updated": "2024-07-01T00:00:00Z"}) if stamped else ({}, {})
+    raws = [scene("x", day(5, 12), cloud=cloud, **more) for cloud, more in zip((70, 20), when, strict=True)]
+    cloud = [candidates(memory(order), AREA, {"post": POST}).facts["optical/post"].cloud for order in (raws, raws[::-1])]
+    assert cloud[0] == cloud[1]
+    assert not stamped or cloud[0] == 0.2
+
+
 # Order and choice
 
 

@@ -108,6 +108,7 @@ def test_a_copy_of_a_catalogue_is_read_like_the_catalogue(build):
         (OFFSET, {APPLIED: True, BASELINE: "05.11"}, 0.0),
         (OFFSET, {BASELINE: "05.11"}, -0.1),
         (NO_OFFSET, {BASELINE: "02.12"}, 0.0),
+        (NO_OFFSET, {BASELINE: "05.11"}, 0.0),
         ({"raster:bands": [{"data_type": "uint16", "scale": 0.0001}]}, {BASELINE: "05.11"}, -0.1),
         ({"raster:bands": [{"data_type": "uint16", "scale": 0.0001}]}, {"processing:version": "05.11"}, -0.1),
         ({"raster:bands": [{"data_type": "uint16", "scale": 0.0001}]}, {BASELINE: "02.12"}, 0.0),

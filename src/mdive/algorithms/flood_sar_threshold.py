@@ -54,7 +54,7 @@ def sar_threshold(
     minimum_mapping_unit: Hectares = 0.3,
     fallback_vv: Decibels = -15.5,
     fallback_vh: Decibels = -23.0,
-    seed_probability: Fraction = 0.88,
+    seed_probability: Fraction = 0.82,
     grow_probability: Fraction = 0.27,
     looks: Looks = GRDH_LOOKS,
     maximum_hand: Metres = 20.0,
@@ -75,7 +75,8 @@ def sar_threshold(
         Published thresholds (ASF HydroSAR), used as such where no window of the scene shows water and land as two modes, and as what the
         evidence of the scene is weighed against elsewhere.
     seed_probability
-        A water body needs a pixel that is at least this probable (log-odds 2).
+        A water body needs a pixel that is at least this probable (log-odds 1.5): where wind hides the water from one polarisation and
+        leaves it undecided, the other reaches that alone.
     grow_probability
         It reaches as far as pixels are at least this probable (log-odds -1): next to water, water is more likely than elsewhere.
     looks
@@ -107,7 +108,7 @@ def sar_threshold(
         looking.append(lee_looks(power, looks=looks))
         error.append(sigma)
 
-    evidence = window_mean(pooled(*odds))
+    evidence = window_mean(pooled(*odds, *support))
     limits = {"maximum_hand": maximum_hand}
     seed = likely(evidence, hand, probability=seed_probability, **limits)
     grow = likely(evidence, hand, probability=grow_probability, **limits)

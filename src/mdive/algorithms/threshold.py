@@ -63,6 +63,9 @@ NODE: Final = 4
 
 MISLED: Final = 0.1
 """Share of pixels of which one polarisation knows nothing (wind on water, wet smooth soil, noise floor): bounds its log-odds to 2.9."""
+RARE_WATER: Final = 0.5 * float(np.log(1 / 3))
+"""Log-odds of water where no window is bimodal: water is the exception there, one pixel in four at most. Halved like the evidence, which is
+the mean of two polarisations that say nearly the same."""
 
 ODDS_STEPS: Final = 64
 """Entries per standard deviation in a table of log-odds from -6 to 6: straight lines between them are right to 4e-5, and six times faster."""
@@ -205,7 +208,7 @@ def log_odds(db: np.ndarray, tau: np.ndarray, sigma: np.ndarray, /, *, looks: Lo
 
 
 @operation(Local(), dtype="float32")
-def pooled(co: np.ndarray, cross: np.ndarray, /) -> np.ndarray:
+def pooled(co: np.ndarray, cross: np.ndarray, co_support: np.ndarray, cross_support: np.ndarray, /) -> np.ndarray:
     """Return the log-odds of water by both polarisations together: their mean, or the one that is there.
 
     The mean, not the sum: both look at the same surface at the same moment, and a sum would count their common errors twice. Each is
@@ -216,12 +219,14 @@ def pooled(co: np.ndarray, cross: np.ndarray, /) -> np.ndarray:
     ----------
     co, cross
         Log-odds of each polarisation, (y, x).
+    co_support, cross_support
+        How far windows of the scene carry each threshold: the less, the rarer water is beforehand.
 
     Returns
     -------
     (y, x); NaN where neither polarisation is valid.
     """
-    return mean_of(co, cross)
+    return mean_of(co, cross) + np.float32(RARE_WATER) * (1.0 - np.maximum(co_support, cross_support))
 
 
 def mean_of(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -401,13 +401,12 @@ def main() -> NoReturn:
 
 
 def _unexpected(error: Exception) -> int:
-    import click
-
-    if isinstance(error, click.exceptions.ClickException):
-        error.show()
-        return error.exit_code
-    if isinstance(error, click.exceptions.Exit):
-        return error.exit_code
+    # typer carries its own click: its errors are known by what they can do, not by their class.
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        if hasattr(error, "show"):
+            error.show()
+        return code
     if os.environ.get("MDIVE_DEBUG"):
         raise error
     talk.refuse(f"{type(error).__name__}: {error}", "This is a defect of mdive: set MDIVE_DEBUG=1 for the traceback and report it.")

@@ -40,13 +40,8 @@ def choose(
     Raises
     ------
     NoDataError
-        If acquisitions were found and none of them serves any step, or the class has no algorithm.
+        If acquisitions were found and none of them serves any step.
     """
-    if not recipe:
-        raise NoDataError(
-            f"no installed algorithm serves the event class {kind.name!r}.",
-            "Install a plugin that does, or force one with intent.algorithm.",
-        )
     reasons: list[Reason] = []
     lacking: list[str] = []
     for spec, when in recipe:

@@ -14,7 +14,7 @@ from mdive.engine.choice import choose
 from mdive.engine.pipelines import REQUIRED, trace
 from mdive.engine.specs import product_names
 from mdive.engine.tiling import footprint, tile_size, widest_halo
-from mdive.errors import InputError, UsageError, nearest
+from mdive.errors import InputError, NoDataError, UsageError, nearest
 from mdive.model.event import Event
 from mdive.model.event_class import EventClass
 from mdive.model.plan import AlgorithmRef, Grid, Phase, Plan, Reason, Source, Tiling
@@ -78,8 +78,9 @@ def plan(
     where = catalog or event.catalog or DEFAULT_CATALOG
     geometry = event.area.geometry
     windows = _windows(event, kind)
-    found = candidates(open_catalog(where), geometry, windows)
-    choice = choose(kind, found, _recipe(kind, intent.algorithm), where, windows)
+    recipe = _recipe(kind, intent.algorithm)
+    found = candidates(open_catalog(where), geometry, windows, **_most(intent.max_observations))
+    choice = choose(kind, found, recipe, where, windows)
     reasons.extend(choice.reasons)
     spec = choice.spec
     bound = spec.bind({**intent.parameters, **(parameters or {})})
@@ -152,7 +153,16 @@ def _windows(event: Event, kind: EventClass) -> dict[Phase, tuple[Any, Any] | No
 def _recipe(kind: EventClass, forced: str | None) -> list[tuple[AlgorithmSpec, Any]]:
     if forced is not None:
         return [(algorithm_spec(forced), None)]
+    if not kind.recipe:
+        raise NoDataError(
+            f"no installed algorithm serves the event class {kind.name!r}.",
+            "Install a plugin that does, or force one with intent.algorithm.",
+        )
     return [(algorithm_spec(step.algorithm), step.when) for step in kind.recipe]
+
+
+def _most(observations: int | None) -> dict[str, int]:
+    return {} if observations is None else {"max_observations": observations}
 
 
 def _products(kind: EventClass, spec: AlgorithmSpec, asked: Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from mdive.model.area import Area
 from mdive.model.intent import Intent
 from mdive.model.load import folder_of_document, load_document
-from mdive.model.refusal import Refusal, UserDocument, shown
+from mdive.model.refusal import Refusal, UserDocument, shown, under
 from mdive.model.timewindow import Baseline, TimeWindow
 
 ID_PATTERN: Final[str] = r"^[a-z0-9][a-z0-9_-]{0,63}$"
@@ -44,13 +44,13 @@ def _read_description(value: str) -> str:
 def _read_catalog(value: str) -> str:
     """Return the name, URL or path of a catalogue; a path in an event file is relative to that file."""
     text = value.strip()
-    scheme, separator, rest = text.partition("://")
+    scheme, separator, address = text.partition("://")
     if not text or any(c < " " for c in text):
         raise Refusal(f"{shown(value)} is no catalogue.", "Give the name of a provider, the URL of an API, or the path of a catalogue.")
     if separator:
-        if "@" in rest.partition("/")[0]:
-            hint = "Take them out: documents are kept and shared."
-            raise Refusal(f"the URL of the catalogue ({scheme}://...) holds credentials.", hint)
+        if "@" in address.partition("/")[0] or "?" in address:
+            hint = "Give the bare address: documents are kept and shared."
+            raise Refusal(f"the URL of the catalogue ({scheme}://...) holds credentials or a query.", hint)
         return text
     folder = folder_of_document()
     looks_like_path = "/" in text or Path(text).suffix in {".json", ".parquet", ".geoparquet"}
@@ -76,7 +76,9 @@ class Event(UserDocument):
 
     Examples
     --------
-    >>> Event(event_class="family.child", area=Area.from_bbox(-0.60, 39.20, -0.20, 39.50), window=("2024-10-28", "2024-11-08"))
+    >>> event = Event(event_class="family.child", area=Area.from_bbox(-0.60, 39.20, -0.20, 39.50), window=("2024-10-28", "2024-11-08"))
+    >>> event.id
+    'family-child-20241028-20241108'
     """
 
     model_config = ConfigDict(json_schema_extra=_add_alternative)
@@ -103,7 +105,10 @@ class Event(UserDocument):
         if self.event_class is None and self.description is None:
             raise Refusal("an event needs an event_class or a description.", "Add `event_class:`; `mdive schema event` shows the form.")
         if self.baseline is not None:
-            before = self.baseline.resolve(self.window)
+            try:
+                before = self.baseline.resolve(self.window)
+            except Refusal as error:
+                raise under("baseline", error) from None
             if before.end >= self.window.start:
                 hint = "It must end before the window starts, or it would show the event itself."
                 raise Refusal("the baseline overlaps the window.", hint, path=("baseline",))

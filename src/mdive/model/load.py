@@ -17,6 +17,9 @@ from mdive.model.strict import Parsed, locate, parse_json, parse_yaml, wrong
 MAX_BYTES: Final[int] = 1_000_000
 """Largest document: hundreds of times an event file, and an outline of ten thousand corners still fits."""
 
+_READ_BY_PEOPLE: Final[int] = 100_000
+"""Characters of JSON beyond which nobody reads it line by line."""
+
 _JSON_SUFFIXES: Final[frozenset[str]] = frozenset({".json", ".geojson"})
 
 M = TypeVar("M", bound=BaseModel)
@@ -68,8 +71,12 @@ def load_mapping(source: str | Path, *, max_bytes: int = MAX_BYTES) -> dict[str,
 
 
 def dump_document(document: BaseModel) -> str:
-    """Return a document as indented JSON text that ``load_document`` reads back to an equal one; what is not given is left out."""
-    return document.model_dump_json(indent=2, exclude_none=True) + "\n"
+    """Return a document as JSON text that ``load_document`` reads back to an equal one; what is not given is left out.
+
+    It is indented for people, unless it is longer than people read: an outline of ten thousand corners stays below ``MAX_BYTES`` only without.
+    """
+    compact = document.model_dump_json(exclude_none=True)
+    return (document.model_dump_json(indent=2, exclude_none=True) if len(compact) <= _READ_BY_PEOPLE else compact) + "\n"
 
 
 def beside(name: Any) -> Path:

@@ -43,7 +43,6 @@ _ENV: Mapping[str, Any] = {
     "GDAL_CACHEMAX": _CACHE,
     "GDAL_NUM_THREADS": "1",  # threads write blocks in the order they finish
     "GDAL_PAM_ENABLED": "NO",  # no .aux.xml beside the file
-    "GDAL_TIFF_INTERNAL_MASK": "YES",
 }
 
 

@@ -30,8 +30,8 @@ class Encoding:
     scale: float
     """physical = stored * scale."""
     overview: Resampling
-    """Classes by majority (an average of codes means nothing), bits by nearest (a majority of words invents none but
-    hides rare ones no worse), measurements by mean."""
+    """Classes by majority (an average of codes means nothing), bits by nearest (so that no word appears that is not in the data),
+    measurements by mean."""
     predictor: int
     """TIFF predictor: none for codes (runs compress better as they are), 2 for integers, 3 for floats."""
 

@@ -161,7 +161,7 @@ def parse_item(raw: Any) -> pystac.Item:
         raise UnusableError("it has no properties or no assets")
     try:
         # Not migrated to the newest STAC: what is read here is read in all its dialects, and migration drops and warns.
-        item = pystac.Item.from_dict(dict(raw), migrate=False)
+        item = pystac.Item.from_dict(dict(raw), migrate=False, preserve_dict=False)
         interval(item)
     except UnusableError:
         raise

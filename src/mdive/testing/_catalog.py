@@ -12,10 +12,9 @@ import numpy as np
 import pystac
 import yaml
 from pyproj import Transformer
-from shapely import set_precision
+from shapely import set_precision, transform
 from shapely.geometry import Polygon, box, mapping
 from shapely.geometry.polygon import orient
-from shapely.ops import transform
 
 from mdive.model.plan import Grid
 from mdive.testing._area import BBox
@@ -62,6 +61,8 @@ def write_catalog(folder: Path, id_: str, description: str, grid: Grid, scenes: 
     collections
         Description of each collection, by id.
     """
+    names = ["catalog", *collections, *(scene.id for scene in scenes)]
+    assert len(set(names)) == len(names), f"two documents of one name among {names}"
     catalog = pystac.Catalog(id_, description, href=str(folder / "catalog.json"), catalog_type=pystac.CatalogType.SELF_CONTAINED)
     for name, text in collections.items():
         items = [_item(folder, grid, scene) for scene in scenes if scene.collection == name]
@@ -131,7 +132,7 @@ def _outline(grid: Grid, footprint: Footprint) -> Polygon:
         shape = shape.intersection(Polygon([(top, inner.row), (far, inner.row), (far, inner.row_end), (bottom, inner.row_end)]))
     shape = shape.segmentize(max(inner.shape) / 8)
     project = Transformer.from_crs(grid.crs, 4326, always_xy=True).transform
-    outline = transform(lambda x, y: project(grid.x0 + x * grid.resolution, grid.y0 - y * grid.resolution), shape)
+    outline = transform(shape, lambda x, y: project(grid.x0 + x * grid.resolution, grid.y0 - y * grid.resolution), interleaved=False)
     return orient(set_precision(outline, 1e-7))
 
 

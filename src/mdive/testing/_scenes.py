@@ -129,7 +129,7 @@ def static_scenes(setting: Setting, layers: Mapping[str, Layer]) -> list[stac.Sc
     """Return one item per static layer, by band name."""
     return [
         stac.Scene(
-            f"synthetic-{name}",
+            f"synthetic-{name}-{STATIC_TIME:%Y}",
             f"synthetic-{name}",
             STATIC_TIME,
             setting.whole,
