@@ -226,7 +226,8 @@ def pooled(co: np.ndarray, cross: np.ndarray, co_support: np.ndarray, cross_supp
     -------
     (y, x); NaN where neither polarisation is valid.
     """
-    return mean_of(co, cross) + np.float32(RARE_WATER) * (1.0 - np.maximum(co_support, cross_support))
+    prior: np.ndarray = mean_of(co, cross) + np.float32(RARE_WATER) * (1.0 - np.maximum(co_support, cross_support))
+    return prior
 
 
 def mean_of(a: np.ndarray, b: np.ndarray) -> np.ndarray:

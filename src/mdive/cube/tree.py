@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from operator import getitem
 from typing import Any
 
@@ -12,6 +12,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.highlevelgraph import HighLevelGraph
+from dask.task_spec import DataNode, Task, TaskRef
 from odc.geo.xr import xr_coords
 
 from mdive.cube.block import read_block
@@ -68,40 +69,32 @@ def _dataset(source: Source, grid: Grid, chunks: int) -> xr.Dataset:
 def _arrays(source: Source, grid: Grid, chunks: int) -> dict[str, da.Array]:
     """Return the lazy bands and mask of a source, all cut from the same tasks."""
     tiles = Tiles.regular(grid.shape, chunks)
-    rows, cols = np.diff(tiles.row_edges), np.diff(tiles.col_edges)
+    rows, cols = np.diff(tiles.row_edges).tolist(), np.diff(tiles.col_edges).tolist()
     token = digest({"source": source.identity, "grid": grid.identity, "chunks": chunks})
-    read = f"read-{token}"
-    tasks = {(read, *divmod(i, len(cols))): (_read, f"source-{token}", tile) for i, tile in enumerate(tiles)}
-    layers: dict[str, Mapping[Any, Any]] = {f"source-{token}": {f"source-{token}": (_Job, source, grid)}, read: tasks}
-    depends: dict[str, set[str]] = {f"source-{token}": set(), read: {f"source-{token}"}}
-    for name in (*source.bands, "mask"):
-        cut = f"{name}-{token}"
-        layers[cut] = {(cut, 0, i, j): (getitem, (read, i, j), name) for i, j in np.ndindex(len(rows), len(cols))}
-        depends[cut] = {read}
-    shape = (len(source.observations), *grid.shape)
-    sizes = ((shape[0],), tuple(map(int, rows)), tuple(map(int, cols)))
-    return {
-        name: da.Array(  # type: ignore[no-untyped-call]
-            HighLevelGraph({k: layers[k] for k in (f"source-{token}", read, f"{name}-{token}")}, _only(depends, f"{name}-{token}", read)),
-            f"{name}-{token}",
-            sizes,
-            dtype=np.uint16 if name == "mask" else np.float32,
-            shape=shape,
-        )
-        for name in (*source.bands, "mask")
+    job, read = f"source-{token}", f"read-{token}"
+    reads = {(read, *divmod(i, len(cols))): tile for i, tile in enumerate(tiles)}
+    common: dict[str, Any] = {
+        job: {job: DataNode(job, (source, grid))},
+        read: {key: Task(key, _read, TaskRef(job), tile) for key, tile in reads.items()},
     }
 
+    def plane(name: str) -> da.Array:
+        cut = f"{name}-{token}"
+        layer: dict[Any, Any] = {(cut, 0, i, j): Task((cut, 0, i, j), getitem, TaskRef((read, i, j)), name) for _, i, j in reads}
+        graph = HighLevelGraph({**common, cut: layer}, {job: set(), read: {job}, cut: {read}})
+        times = len(source.observations)
+        dtype = np.uint16 if name == "mask" else np.float32
+        return da.Array(  # type: ignore[no-untyped-call]
+            graph, cut, ((times,), tuple(rows), tuple(cols)), dtype=dtype, shape=(times, *grid.shape)
+        )  # type: ignore[no-untyped-call]
 
-class _Job:
-    """A source on a grid: made ready once per process and shared by its tasks."""
-
-    def __init__(self, source: Source, grid: Grid) -> None:
-        self.source = source
-        self.grid = grid
+    return {name: plane(name) for name in (*source.bands, "mask")}
 
 
-def _read(job: _Job, window: Window) -> dict[str, np.ndarray]:
-    block = read_block(job.source, window, job.grid, job.source.bands)
+def _read(job: tuple[Source, Grid], window: Window) -> dict[str, np.ndarray]:
+    """Read a tile, all bands at once."""
+    source, grid = job
+    block = read_block(source, window, grid, source.bands)
     for failure in block.failures:
         log.warning(
             "%s of %s could not be read (%s): %s; its pixels are masked as read_failure.",
@@ -111,11 +104,6 @@ def _read(job: _Job, window: Window) -> dict[str, np.ndarray]:
             failure.message,
         )
     return {**block.values, "mask": block.mask}
-
-
-def _only(depends: dict[str, set[str]], *names: str) -> dict[str, set[str]]:
-    kept = {*names, *(d for name in names for d in depends[name])}
-    return {name: depends[name] for name in kept}
 
 
 def _attrs(source: Source, name: str) -> dict[str, Any]:

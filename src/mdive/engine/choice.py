@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from mdive.errors import NoDataError
-from mdive.model.event_class import EventClass, When
+from mdive.model.event_class import When
 from mdive.model.plan import Phase, Reason, Source
 from mdive.plugins import AlgorithmSpec
 from mdive.providers import Candidates
@@ -29,7 +29,6 @@ class Choice:
 
 
 def choose(
-    kind: EventClass,
     found: Candidates,
     recipe: Sequence[tuple[AlgorithmSpec, When | None]],
     catalog: str,

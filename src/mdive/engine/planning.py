@@ -80,7 +80,7 @@ def plan(
     windows = _windows(event, kind)
     recipe = _recipe(kind, intent.algorithm)
     found = candidates(open_catalog(where), geometry, windows, **_most(intent.max_observations))
-    choice = choose(kind, found, recipe, where, windows)
+    choice = choose(found, recipe, where, windows)
     reasons.extend(choice.reasons)
     spec = choice.spec
     bound = spec.bind({**intent.parameters, **(parameters or {})})
@@ -161,7 +161,7 @@ def _recipe(kind: EventClass, forced: str | None) -> list[tuple[AlgorithmSpec, A
     return [(algorithm_spec(step.algorithm), step.when) for step in kind.recipe]
 
 
-def _most(observations: int | None) -> dict[str, int]:
+def _most(observations: int | None) -> dict[str, Any]:
     return {} if observations is None else {"max_observations": observations}
 
 

@@ -1,0 +1,162 @@
+"""Builders for small files and the plan's documents about them; real files, no mocks."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import Affine
+from rasterio.warp import transform_geom
+from shapely.geometry import box, mapping
+
+from mdive.cube.files import close_files
+from mdive.model.plan import AssetRef, Grid, ItemRef, MaskRule, Observation, Source
+
+DAY = dt.datetime(2024, 10, 30, 10, 50, tzinfo=dt.UTC)
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    close_files()
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    root = Path(os.environ.get("MDIVE_REAL_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+    if not (root / "cases").is_dir():
+        pytest.skip(f"no real data at {root}; set MDIVE_REAL_DATA to the folder that holds cases/")
+    return root
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write an array as a tiled GeoTIFF; return its AssetRef."""
+
+    def make(name, pixels, *, x0, y0, res, crs="EPSG:32630", nodata=None, claim=True, block=64, **asset):
+        path = tmp_path / f"{name}.tif"
+        pixels = np.asarray(pixels)
+        pixels = pixels[None] if pixels.ndim == 2 else pixels
+        rx, ry = res if isinstance(res, tuple) else (res, res)
+        transform = Affine(rx, 0, x0, 0, -ry, y0)
+        profile = {"driver": "GTiff", "width": pixels.shape[2], "height": pixels.shape[1], "count": pixels.shape[0], "dtype": pixels.dtype}
+        with rasterio.open(
+            path, "w", **profile, crs=crs, transform=transform, tiled=True, blockxsize=block, blockysize=block, compress="deflate"
+        ) as dataset:
+            dataset.write(pixels)
+        claimed = {"crs": crs, "transform": tuple(transform)[:6], "shape": pixels.shape[1:]} if claim else {}
+        return AssetRef(href=str(path), dtype=str(pixels.dtype), nodata=nodata, **{**claimed, **asset})
+
+    return make
+
+
+@pytest.fixture
+def item():
+    """Return an ItemRef around assets; its footprint is that of the first asset unless given."""
+
+    def make(name, assets, *, geometry=None, href=None, when=DAY):
+        first = next(iter(assets.values()), None)
+        if geometry is None and first is not None and first.shape:
+            a, _, c, _, e, f = first.transform
+            rows, cols = first.shape
+            native = mapping(box(c, f + e * rows, c + a * cols, f).segmentize(max(a * cols, -e * rows) / 20))
+            geometry = transform_geom(first.crs, "EPSG:4326", native)
+        return ItemRef(id=name, collection="c", datetime=when, geometry=geometry, assets=assets, href=href)
+
+    return make
+
+
+@pytest.fixture
+def source():
+    """Return a Source: one observation with all items in order, unless observations (tuples of item ids) are given."""
+
+    def make(*items, mask: MaskRule | None = None, observations=None, bands=None, sensor="optical"):
+        groups = observations or [tuple(i.id for i in items)]
+        seen = tuple(Observation(id=f"o{n}", datetime=DAY + dt.timedelta(days=n), items=tuple(group)) for n, group in enumerate(groups))
+        quality = mask.band if mask else None
+        known = bands or tuple(dict.fromkeys(b for i in items for b in i.assets if b != quality))
+        return Source(name="sat", phase="post", sensor=sensor, bands=tuple(known), mask=mask, observations=seen, items=tuple(items))
+
+    return make
+
+
+@pytest.fixture
+def grid():
+    """Return a Grid near 600000 E, 4000000 N."""
+
+    def make(shape=(100, 120), *, res=10.0, x0=600000.0, y0=4000000.0, crs="EPSG:32630"):
+        return Grid(crs=crs, resolution=res, x0=x0, y0=y0, shape=shape)
+
+    return make
+
+
+@dataclass
+class FaultyServer:
+    """A server of byte ranges on loopback whose n-th answer can be an error."""
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    faults: list[int | str] = field(default_factory=list)
+    """What to answer to the next requests: a status code, ``cut`` (half the body, then hang up), or ``html``."""
+    requests: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def server():
+    state = FaultyServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self):
+            self.answer(body=False)
+
+        def do_GET(self):
+            self.answer(body=True)
+
+        def answer(self, *, body):
+            state.requests.append(f"{self.command} {self.path}")
+            fault = state.faults.pop(0) if state.faults else None
+            name = self.path.split("?")[0].lstrip("/")
+            if isinstance(fault, int) or name not in state.files:
+                self.send_response(fault if isinstance(fault, int) else 404)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            data, status, extra = state.files[name], 200, {}
+            if fault == "html":
+                data = b"<html><body>Please sign in</body></html>"
+            elif "Range" in self.headers:
+                first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
+                first, last = int(first), min(int(last or len(data) - 1), len(data) - 1)
+                extra = {"Content-Range": f"bytes {first}-{last}/{len(data)}"}
+                data, status = data[first : last + 1], 206
+            self.send_response(status)
+            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("Content-Length", str(len(data)))
+            for key, value in extra.items():
+                self.send_header(key, value)
+            self.end_headers()
+            if body:
+                self.wfile.write(data[: len(data) // 2] if fault == "cut" else data)
+                if fault == "cut":
+                    self.close_connection = True
+
+        def log_message(self, *_):
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.url = f"http://127.0.0.1:{httpd.server_port}"
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    yield state
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
