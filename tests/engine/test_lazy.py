@@ -21,7 +21,7 @@ def test_load_is_lazy_and_apply_works_on_it(fire):
     values = node[["nir08", "swir22"]].isel(time=0).compute(scheduler="threads")
     eager = mdive.apply("nbr", values.nir08, values.swir22)
     np.testing.assert_array_equal(index.isel(time=0).compute(scheduler="threads"), eager)
-    assert np.nanmax(eager) <= 1
+    assert np.isfinite(eager).mean() > 0.9
 
 
 def test_an_algorithm_applies_to_datasets(fire):
