@@ -238,7 +238,7 @@ def test_memory_follows_the_block_not_the_scene(tmp_path):
         return most
 
     peak(64)
-    assert peak(4096) < 1.25 * peak(2048)
+    assert peak(3072) < 1.25 * peak(1536)
 
 
 @pytest.mark.parametrize(

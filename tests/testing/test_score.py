@@ -95,7 +95,7 @@ def test_blocks_add_up(write, monkeypatch):
 
 def test_unreadable_and_inconsistent_rasters_are_named(write, tmp_path):
     truth = write("truth.tif", TRUTH)
-    with pytest.raises(InputError, match="missing.tif"):
+    with pytest.raises(InputError, match=r"missing\.tif"):
         score(truth, tmp_path / "missing.tif")
     table = {"flag_values": "0,1", "flag_meanings": "not_water"}
     with pytest.raises(InputError, match="flag_values"):

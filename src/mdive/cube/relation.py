@@ -21,8 +21,8 @@ LATTICE_STEPS = (16, 8, 4, 2, 1)
 """Candidate spacings, in pixels of the target, of the points at which a projection is evaluated exactly."""
 
 LATTICE_ERROR = 5e-4
-"""Largest error, in source pixels, of interpolating between these points, measured where the source meets the grid. 16 pixels of 10 m need
-less than 1e-4; near a pole, or with pixels of kilometres, a narrower lattice is taken."""
+"""Largest error of interpolating between these points, measured where the source meets the grid, in source or target pixels, whichever are
+larger. 16 pixels of 10 m cause less than 1e-4; near a pole, or with pixels of kilometres, a narrower lattice is taken."""
 
 MEAN_FROM = 1.9
 """From so many source pixels per target pixel on, continuous bands are averaged over the area of the target pixel: two, with room for the
@@ -179,12 +179,13 @@ def _measured(warp: Warp) -> Warp:
     rows, cols = _meeting_points(warp)
     if not len(rows):
         return warp
-    step = next((s for s in LATTICE_STEPS if _lattice_error(warp, s, rows, cols) <= LATTICE_ERROR), LATTICE_STEPS[-1])
     r, c = warp.exact(rows, cols)
     right, below = warp.exact(rows, cols + 1.0), warp.exact(rows + 1.0, cols)
     period = warp.period
     per_col = max(np.median(np.abs(right[0] - r)), np.median(np.abs(_turned(right[1] - c, period))))
     per_row = max(np.median(np.abs(below[0] - r)), np.median(np.abs(_turned(below[1] - c, period))))
+    allowed = LATTICE_ERROR * max(1.0, per_row, per_col)
+    step = next((s for s in LATTICE_STEPS if _lattice_error(warp, s, rows, cols) <= allowed), LATTICE_STEPS[-1])
     samples = (1, 1)
     if max(per_row, per_col) >= MEAN_FROM:
         samples = (_samples(float(per_row)), _samples(float(per_col)))
@@ -208,15 +209,21 @@ def _meeting_points(warp: Warp) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _lattice_error(warp: Warp, step: int, rows: np.ndarray, cols: np.ndarray) -> float:
-    """Return the error at the middle of the lattice cells, where that of bilinear interpolation is largest."""
+    """Return the largest error at the middle of the lattice cells and of their edges.
+
+    At the middle of a cell alone the errors along rows and columns may cancel: for a conformal projection they always do.
+    """
     top, left = np.floor(rows / step) * step, np.floor(cols / step) * step
-    corners = [warp.exact(top + dr * step, left + dc * step) for dr in (0, 1) for dc in (0, 1)]
-    r, c = warp.exact(top + step / 2, left + step / 2)
-    period = warp.period
-    error_r = sum(corner[0] for corner in corners) / 4 - r
-    error_c = sum(_turned(corner[1] - c, period) for corner in corners) / 4
-    error = np.hypot(error_r, error_c)
-    return float(np.max(error[np.isfinite(error)], initial=0.0))
+    corner = {(i, j): warp.exact(top + i * step, left + j * step) for i in (0, 1) for j in (0, 1)}
+    worst = 0.0
+    for i, j in ((0.5, 0.5), (0.0, 0.5), (0.5, 0.0)):
+        r, c = warp.exact(top + i * step, left + j * step)
+        around = [corner[k, m] for k in {math.floor(i), math.ceil(i)} for m in {math.floor(j), math.ceil(j)}]
+        error_r = sum(at[0] - r for at in around) / len(around)
+        error_c = sum(_turned(at[1] - c, warp.period) for at in around) / len(around)
+        error = np.hypot(error_r, error_c)
+        worst = max(worst, float(np.max(error[np.isfinite(error)], initial=0.0)))
+    return worst
 
 
 def _turned(difference: np.ndarray, period: float) -> np.ndarray:

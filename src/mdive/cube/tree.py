@@ -84,7 +84,7 @@ def _arrays(source: Source, grid: Grid, chunks: int) -> dict[str, da.Array]:
         graph = HighLevelGraph({**common, cut: layer}, {job: set(), read: {job}, cut: {read}})
         times = len(source.observations)
         dtype = np.uint16 if name == "mask" else np.float32
-        return da.Array(
+        return da.Array(  # type: ignore[no-untyped-call]
             graph, cut, ((times,), tuple(rows), tuple(cols)), dtype=dtype, shape=(times, *grid.shape)
         )
 

@@ -147,8 +147,10 @@ def _landscape(relief, tables, key, stage, scale, res, row0, col0, du, dv, hills
             t = max(d - channel, 0.0) / breadth * (1.0 + 0.09 * hills[i, j])
             plain = min(t, 1.0)
             main = relief.edge * plain * np.sqrt(plain) + relief.hill * smoothstep((t - 0.85) / 1.6)
+            lowered = 0.0
             if t < 2.5:
-                main = min(main, _swale(key, k * 2 + side, u, q, t, hills[i, j], relief, swale))
+                lowered = max(main - _swale(key, k * 2 + side, u, q, t, hills[i, j], relief, swale), 0.0)
+                main -= lowered
 
             along = (u + relief.slant * q) / tributary
             which = np.int64(np.floor(along))
@@ -190,8 +192,10 @@ def _landscape(relief, tables, key, stage, scale, res, row0, col0, du, dv, hills
                 r = (x * x + y * y) / (radius * radius)
                 if r < 1.0:
                     if kind < relief.mounds:
+                        # Nor do they dam a channel: beside it they are low, in a swale there are none.
                         bank = min(d - channel, e - brook) if upstream < 0.8 else d - channel
-                        extra += 3.5 * (1.0 - r) * (1.0 - r) * min(bank / (150.0 * scale), 1.0) * (1.0 - hilly)
+                        room = min(bank / (150.0 * scale), 1.0) * max(1.0 - lowered / 0.15, 0.0)
+                        extra += 3.5 * (1.0 - r) * (1.0 - r) * room * (1.0 - hilly)
                     else:
                         extra *= r
                         wet = r < 0.6
