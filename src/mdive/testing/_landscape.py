@@ -170,13 +170,16 @@ def _landscape(relief, tables, key, stage, scale, res, row0, col0, du, dv, hills
 
             # What hills add stays above the plain's edge: it cannot dam a valley, nor dig a pit below a flood.
             local = min(main, own)
-            hilly = smoothstep((local - relief.edge - 2.0) / 30.0)
+            hilly = smoothstep((local - relief.edge - 2.0) / (0.8 * relief.hill))
             extra = 0.0
             if hilly > 0.0:
                 x = hills[i, j] + 1.0
                 cut = _gully(key, lane * 2 + (1 if along - which > centre else 0), q, e, hills[i, j], scale) * min(
                     local - relief.edge, 0.6 * relief.hill
                 )
+                # Gullies end before the next tributary's land and before the next valley's, where others are drawn.
+                border = min(along - which, which + 1.0 - along) * tributary
+                cut *= smoothstep(border / (200.0 * scale)) * smoothstep((0.5 * valley - abs(v - k * valley)) / (200.0 * scale))
                 extra = max(hilly * (0.5 * relief.rough * (x + np.sqrt(x * x + 0.5)) - cut), relief.edge + 2.0 - local)
 
             stream = e < brook * max(1.0 - 0.8 * upstream, 0.45) and upstream < 0.8
@@ -194,7 +197,7 @@ def _landscape(relief, tables, key, stage, scale, res, row0, col0, du, dv, hills
                     if kind < relief.mounds:
                         # Nor do they dam a channel: beside it they are low, in a swale there are none.
                         bank = min(d - channel, e - brook) if upstream < 0.8 else d - channel
-                        room = min(bank / (150.0 * scale), 1.0) * max(1.0 - lowered / 0.15, 0.0)
+                        room = min(max(bank, 0.0) / (150.0 * scale), 1.0) * max(1.0 - lowered / 0.15, 0.0)
                         extra += 3.5 * (1.0 - r) * (1.0 - r) * room * (1.0 - hilly)
                     else:
                         extra *= r
@@ -297,8 +300,10 @@ class Landscape:
             ]
             return np.asarray(rows, np.float64)
 
-        meander = np.clip(lines("meander", MEANDERS), -900, 900) * scale
-        belt = np.clip(lines("belt", BELT), -2500, 2500) * scale
+        # A river swings within its plain: in a narrow valley bends of lowland size would cut into the walls as cliffs.
+        swing = min(relief.floodplain / LOWLAND.floodplain, 1.0) * scale
+        meander = np.clip(lines("meander", MEANDERS), -900, 900) * swing
+        belt = np.clip(lines("belt", BELT), -2500, 2500) * (scale + swing) / 2
         centre = belt + meander
         breadth = (
             relief.floodplain * scale * np.stack([np.exp(0.33 * lines("plain", ((2600.0, 0.9), (1100.0, 0.45)), side)) for side in (0, 1)])
