@@ -42,6 +42,8 @@ class Block:
     mask: np.ndarray
     """uint16 (time, y, x): bits of ``QC_FLAGS``."""
     failures: tuple[ReadFailure, ...] = ()
+    lost: tuple[np.ndarray, ...] = ()
+    """bool (y, x), one for each failure: the pixels that are ``read_failure`` in some observation because of it."""
     reads: Reads = field(default_factory=Reads)
 
 
@@ -82,8 +84,8 @@ def read_block(source: Source, window: Window, grid: Grid, bands: Sequence[str])
     _note_missing_assets(prepared, layers, wanted, window, driver.state)
     planes = _load(driver, layers, wanted, window)
     values = {band: _as_float(planes[band]) for band in dict.fromkeys(bands)}
-    mask, failures = _explained(prepared, layers, window, values, planes, driver.state)
-    return Block(window, values, mask, failures, Reads(driver.state.bands_read, driver.state.bytes_read))
+    mask, lost = _explained(prepared, layers, window, values, planes, driver.state)
+    return Block(window, values, mask, tuple(lost), tuple(lost.values()), Reads(driver.state.bands_read, driver.state.bytes_read))
 
 
 def _wanted(source: Source, bands: Sequence[str]) -> list[str]:
@@ -154,29 +156,30 @@ def _explained(
     values: dict[str, np.ndarray],
     planes: dict[str, np.ndarray],
     state: LoadState,
-) -> tuple[np.ndarray, tuple[ReadFailure, ...]]:
-    """Return why each pixel is not what it seems, and the failures that cost the window any pixel of a footprint."""
+) -> tuple[np.ndarray, dict[ReadFailure, np.ndarray]]:
+    """Return why each pixel is not what it seems, and which pixels each failure cost that touched the window."""
     rule = prepared.source.mask
     mask = np.zeros((len(layers), *window.shape), dtype=np.uint16)
-    footprints = {(f.item, f.band): prepared.footprint(f.item, f.band, window) for f in state.failures}
+    footprints = {f: prepared.footprint(f.item, f.band, window) for f in state.failures}
+    touched = sorted((f for f, area in footprints.items() if area.any()), key=lambda f: (f.item, f.band))
+    lost = {f: np.zeros(window.shape, dtype=bool) for f in touched}
     for t, layer in enumerate(layers):
-        lost = {key: area for key, area in footprints.items() if key[0] in layer}
-        whole = [area for key, area in lost.items() if rule is not None and key[1] == rule.band]
+        absent = {band: np.isnan(value[t]) for band, value in values.items()}
         if rule is not None:
             quality = planes[rule.band][t]
             mask[t] |= _causes(quality, rule)
-            mask[t] |= _missing(quality == NOTHING, whole)
-        for band, value in values.items():
-            mask[t] |= _missing(np.isnan(value[t]), whole + [area for key, area in lost.items() if key[1] == band])
-    kept = [f for f in state.failures if footprints[f.item, f.band].any()]
-    return mask, tuple(sorted(kept, key=lambda f: (f.item, f.band)))
-
-
-def _missing(absent: np.ndarray, failed: list[np.ndarray]) -> np.ndarray:
-    bits = absent * np.uint16(QC_FLAGS["nodata"])
-    for area in failed:
-        bits[absent & area] = QC_FLAGS["read_failure"]
-    return bits
+            absent[rule.band] = quality == NOTHING
+        for band, gaps in absent.items():
+            bits = gaps * np.uint16(QC_FLAGS["nodata"])
+            for failure in touched:
+                # Without its quality band an item is lost in every band.
+                whole = rule is not None and failure.band == rule.band
+                if failure.item in layer and (whole or failure.band == band):
+                    gone = gaps & footprints[failure]
+                    bits[gone] = QC_FLAGS["read_failure"]
+                    lost[failure] |= gone
+            mask[t] |= bits
+    return mask, lost
 
 
 def _causes(quality: np.ndarray, rule: MaskRule) -> np.ndarray:

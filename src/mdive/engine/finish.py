@@ -80,7 +80,8 @@ def finish(job: Job, *, started: datetime) -> None:
     write_report(_under(staging, "report.html"), plan=plan, quality=quality, provenance=provenance, rasters=paths, specs=specs, ledger=rows)
     written += [Written("provenance", "provenance.json", "application/json"), Written("report", "report.html", "text/html")]
     listed = [f for f in files if f.name in specs or f.name == POLYGONS]
-    for name, path in write_stac(staging / "stac", plan=plan, files=listed, specs=specs, created=provenance.activity.ended):
+    ended, answer = provenance.activity.ended, _answer(quality)
+    for name, path in write_stac(staging / "stac", plan=plan, files=listed, specs=specs, properties=answer, created=ended):
         written.append(
             Written(
                 name,
@@ -108,12 +109,18 @@ def finish(job: Job, *, started: datetime) -> None:
 
 
 def ledger_rows(job: Job) -> list[dict[str, Any]]:
-    """Return every failed read of a run, from the checkpoints of its tiles, in tile order."""
-    rows: list[dict[str, Any]] = []
+    """Return every failed read of a run, from the checkpoints of its tiles, in tile order.
+
+    A band that several passes of a tile failed to read is one loss, not several: the row that lost most stands for it.
+    """
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for pass_ in job.passes:
         for tile in range(len(job.tiles)):
-            rows.extend(job.scratch.tile(pass_.index, tile).facts["ledger"])
-    return rows
+            for row in job.scratch.tile(pass_.index, tile).facts["ledger"]:
+                known = rows.setdefault((tile, row["source"], row["item"], row["band"]), row)
+                if row["pixels"] > known["pixels"]:
+                    known.update(row)
+    return list(rows.values())
 
 
 def raster_reader(job: Job, name: str) -> Callable[[Window], np.ndarray]:
@@ -170,6 +177,17 @@ def _quality(plan: Plan, specs: Mapping[str, RasterSpec], paths: Mapping[str, Pa
         fallback_share=min(1.0, flagged / observed) if observed else 0.0,
     )
     return assess(evidence, kind.limits, kind.significance)
+
+
+def _answer(quality: Quality) -> dict[str, Any]:
+    """Return what the STAC item says of the result, so that a catalogue of runs can be searched by it."""
+    headline = quality.headline
+    return {
+        "mdive:decision": quality.decision,
+        "mdive:grade": quality.grade,
+        "mdive:observed_share": quality.observed_share,
+        "mdive:event_area_m2": {"low": headline.low_m2, "estimate": headline.estimate_m2, "high": headline.high_m2},
+    }
 
 
 def _provenance(plan: Plan, files: list[ProductFile], started: datetime) -> Provenance:

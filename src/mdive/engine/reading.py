@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mdive.cube import ReadFailure, read_block
+from mdive.cube import Block, ReadFailure, area_mask, read_block
+from mdive.model.event import Event
 from mdive.model.flags import QC_FLAGS
 from mdive.model.plan import Plan, source_by_key
 from mdive.pipeline import Window
@@ -31,7 +32,8 @@ class SourceReader:
         self._sources = source_by_key(plan)
         self._grid = plan.grid
         self._core = core
-        self._failures: list[tuple[ReadFailure, int]] = []
+        self._area = Event.model_validate(plan.event).area.geometry
+        self._failures: dict[tuple[str, str, str], tuple[ReadFailure, int]] = {}
 
     def __call__(self, source: str, bands: Sequence[str], window: Window) -> Mapping[str, np.ndarray]:
         """Read bands of a source as (time, y, x); the band ``mask`` is the cause plane."""
@@ -43,15 +45,22 @@ class SourceReader:
             return {b: nothing if b == MASK else empty for b in bands}
         # The mask speaks of all bands of the source, so that it does not depend on which pass asks for which band.
         block = read_block(found, window, self._grid, list(found.bands) if MASK in bands else wanted)
-        lost = np.asarray((block.mask & QC_FLAGS["read_failure"]).any(axis=0))
-        pixels = int(lost[self._core.intersect(window).within(window)].sum())
-        self._failures.extend((failure, pixels) for failure in block.failures)
+        self._note(block)
         return {b: block.mask if b == MASK else block.values[b] for b in bands}
+
+    def _note(self, block: Block) -> None:
+        own = self._core.intersect(block.window)
+        for failure, lost in zip(block.failures, block.lost, strict=True):
+            pixels = int((lost[own.within(block.window)] & area_mask(self._area, self._grid, own)).sum())
+            key = (failure.source, failure.item, failure.band)
+            # A tile may read a band twice (its mask alone, then its numbers): the loss is the same one, seen with less or more around it.
+            if key not in self._failures or pixels > self._failures[key][1]:
+                self._failures[key] = (failure, pixels)
 
     def ledger_rows(self, index: int, tile: int) -> list[dict[str, Any]]:
         """Return one row per failed read of this tile."""
         rows = []
-        for failure, pixels in self._failures:
+        for failure, pixels in self._failures.values():
             rows.append(
                 {
                     "pass": index,

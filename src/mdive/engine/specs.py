@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mdive.model.flags import CAUSES
+from mdive.model.flags import CAUSES, OUTSIDE_AREA
 from mdive.model.product import ClassEntry, RasterSpec
 from mdive.plugins import AlgorithmSpec
 
@@ -12,7 +12,7 @@ CAUSE = RasterSpec(
     name="cause",
     long_name="Why a pixel was not observed",
     dtype="uint8",
-    nodata=255,
+    nodata=OUTSIDE_AREA,
     classes=tuple(
         ClassEntry(value=value, name=name, role="background" if value == 0 else "unobserved", title=title, color=color)
         for (value, name, title), color in zip(CAUSES, _COLORS, strict=True)

@@ -38,3 +38,6 @@ CAUSES: Final[tuple[tuple[int, str, str], ...]] = (
     (7, "excluded", "Excluded by the method"),
 )
 """Value, name and title of the ``cause`` raster (uint8): why a pixel of the class raster says nothing. 255 is outside the area."""
+
+OUTSIDE_AREA: Final[int] = 255
+"""Value of ``cause`` outside the area: nobody asked about it."""

@@ -12,6 +12,7 @@ import numpy as np
 import rasterio
 from rasterio.enums import Resampling
 
+from mdive.model.flags import OUTSIDE_AREA
 from mdive.model.plan import Grid, Pipeline
 from mdive.model.product import ClassEntry, RasterSpec
 
@@ -21,8 +22,15 @@ MAP_PIXELS = 1100
 _OUTSIDE = (255, 255, 255)
 
 
-def map_picture(path: Path, spec: RasterSpec, grid: Grid) -> tuple[bytes, tuple[ClassEntry, ...]]:
-    """Draw a class raster.
+def map_picture(path: Path, spec: RasterSpec, grid: Grid, *, cause: Path) -> tuple[bytes, tuple[ClassEntry, ...]]:
+    """Draw a class raster; what lies outside the area stays white.
+
+    Parameters
+    ----------
+    path, spec, grid
+        The class raster, its table, and where it lies.
+    cause
+        The cause raster: it alone tells what is outside the area from what was not observed.
 
     Returns
     -------
@@ -36,9 +44,9 @@ def map_picture(path: Path, spec: RasterSpec, grid: Grid) -> tuple[bytes, tuple[
     rows, cols = grid.shape
     step = max(1.0, max(rows, cols) / MAP_PIXELS)
     shape = (max(1, round(rows / step)), max(1, round(cols / step)))
-    with rasterio.open(path) as dataset:
-        # The overviews hold the majority class, so a thin picture of a large raster is read from them.
-        classes = dataset.read(1, out_shape=shape, resampling=Resampling.nearest)
+    # The overviews hold the majority class, so a thin picture of a large raster is read from them.
+    classes, outside = (_thin(p, shape) for p in (path, cause))
+    outside = outside == OUTSIDE_AREA
     table = np.full((256, 3), _OUTSIDE, dtype="uint8")
     for entry in spec.classes:
         table[entry.value] = [int(entry.color[i : i + 2], 16) for i in (1, 3, 5)]
@@ -47,13 +55,21 @@ def map_picture(path: Path, spec: RasterSpec, grid: Grid) -> tuple[bytes, tuple[
     figure = Figure(figsize=(width, height), dpi=140)
     axes = figure.add_axes((0, 0, 1, 1))
     metres = grid.resolution * step
-    axes.imshow(table[classes], interpolation="nearest", extent=(0, shape[1] * metres, -shape[0] * metres, 0))
+    picture = table[classes]
+    picture[outside] = _OUTSIDE
+    axes.imshow(picture, interpolation="nearest", extent=(0, shape[1] * metres, -shape[0] * metres, 0))
     axes.set_axis_off()
     _scale_bar(axes, shape[1] * metres, shape[0] * metres)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
-    present = set(np.unique(classes).tolist())
+    present = set(np.unique(classes[~outside]).tolist())
     return buffer.getvalue(), tuple(e for e in spec.classes if e.value in present)
+
+
+def _thin(path: Path, shape: tuple[int, int]) -> np.ndarray[Any, Any]:
+    with rasterio.open(path) as dataset:
+        values: np.ndarray[Any, Any] = dataset.read(1, out_shape=shape, resampling=Resampling.nearest)
+    return values
 
 
 def _scale_bar(axes: Any, width: float, height: float) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
+from pyproj import CRS, Transformer
 
 from mdive.model.flags import CAUSES
-from mdive.model.plan import Plan
+from mdive.model.plan import Grid, Plan
 from mdive.model.product import RasterSpec
 from mdive.model.provenance import Provenance
 from mdive.model.quality import Quality
@@ -48,7 +49,7 @@ def write_report(
     plan, quality, provenance
         What was done, how good it is, and what it was made from.
     rasters, specs
-        The class raster ``extent`` and its table.
+        The rasters ``extent`` and ``cause``, and the tables of the products.
     ledger
         Reads that failed.
 
@@ -57,7 +58,7 @@ def write_report(
     RunFolderError
         If the file cannot be written.
     """
-    picture, legend = map_picture(rasters["extent"], specs["extent"], plan.grid)
+    picture, legend = map_picture(rasters["extent"], specs["extent"], plan.grid, cause=rasters["cause"])
     title, style = _DECISIONS[quality.decision]
     event: Any = plan.event
     # Everything that comes from outside is escaped; the drawing is ours and escapes its own labels.
@@ -77,6 +78,7 @@ def write_report(
         decision=title,
         decision_style=style,
         unseen=sum(quality.unobserved.values()),
+        where=_where(plan.grid),
         picture=base64.b64encode(picture).decode(),
         legend=legend,
         titles={c.name: c.title for c in specs["extent"].classes},
@@ -89,3 +91,13 @@ def write_report(
     )
     with staged(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def _where(grid: Grid) -> str:
+    """Return the place of a grid in words: its centre, CRS and pixel."""
+    crs = CRS.from_user_input(grid.crs)
+    x, y = grid.x0 + grid.resolution * grid.shape[1] / 2, grid.y0 - grid.resolution * grid.shape[0] / 2
+    lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
+    unit = "°" if crs.is_geographic else " m"
+    code = grid.crs if grid.crs.startswith("EPSG:") else crs.name
+    return f"Centre {abs(lat):.4f}° {'N' if lat >= 0 else 'S'}, {abs(lon):.4f}° {'E' if lon >= 0 else 'W'} · {code}, pixels of {grid.resolution:g}{unit} · north is up"
