@@ -1,4 +1,4 @@
-"""Indices by hand, their error by simulation, cloud margins, and one clear observation per pixel."""
+"""Indices by hand, their error by simulation, and cloud margins."""
 
 import numpy as np
 import pytest
@@ -8,25 +8,20 @@ from hypothesis import strategies as st
 
 import mdive
 from mdive.algorithms.optical import (
-    NONE,
     awei_nsh,
     awei_sh,
-    best_observation,
-    cause,
     cloud_buffer,
-    first_valid,
     index_sigma,
     mndwi,
     nbr,
     nbr2,
     ndvi,
     ndwi,
-    pick,
 )
 from mdive.model.flags import QC_FLAGS
 from mdive.model.plan import Grid
 
-CLOUD, SHADOW, SNOW, NODATA, FAILED = (QC_FLAGS[n] for n in ("cloud", "shadow", "snow", "nodata", "read_failure"))
+CLOUD, SHADOW, SNOW = (QC_FLAGS[n] for n in ("cloud", "shadow", "snow"))
 
 
 def grid(resolution=20.0, crs="EPSG:32631", y0=5_000_000.0, shape=(21, 21)):
@@ -90,11 +85,9 @@ def test_a_shared_error_drops_out_of_a_ratio():
     assert index_sigma(a, b, **relative_only)[0] > 0.02
 
 
-def test_sigma_is_bounded_and_missing_with_the_index():
-    a, b = f32(0.15, 0.01, np.nan), f32(-0.12, 0.005, 0.1)
-    got = index_sigma(a, b)
-    assert got[0] == 1.0
-    assert np.isnan(got[1:]).all()
+def test_sigma_is_bounded_whole_where_no_index_is_given_and_missing_with_a_band():
+    a, b = f32(0.15, 0.01, 0.0, -0.01, np.nan, 0.1), f32(-0.12, 0.005, 0.0, 0.01, 0.1, np.nan)
+    np.testing.assert_array_equal(index_sigma(a, b), f32(1.0, 1.0, 1.0, 1.0, np.nan, np.nan))
 
 
 @settings(max_examples=50, deadline=None)
@@ -146,74 +139,3 @@ def test_a_margin_in_metres_means_metres_in_degrees_too():
     mask[0, 10, 10] = CLOUD
     got = cloud_buffer(mask, grid=grid(30 / 111_133, "EPSG:4326", y0=0.003))
     assert (got & CLOUD != 0).sum() == 13
-
-
-# One observation per pixel
-
-
-def column(*values, dtype):
-    return np.array(values, dtype=dtype)[:, None, None]
-
-
-@pytest.mark.parametrize(
-    ("mask", "choice"),
-    [
-        ((0, 0), 0),
-        ((CLOUD, 0), 1),
-        ((SHADOW, CLOUD), 0),
-        ((SNOW, 0), 1),
-        ((CLOUD, SNOW), 1),
-        ((FAILED, CLOUD), 0),
-    ],
-)
-def test_the_first_clear_observation_is_chosen(mask, choice):
-    bands = column(0.1, 0.2, dtype="float32")
-    assert best_observation(column(*mask, dtype="uint16"), bands, bands)[0, 0] == choice
-
-
-def test_an_observation_that_lacks_one_band_is_passed_over():
-    mask = column(0, CLOUD, dtype="uint16")
-    whole, partly = column(0.1, 0.2, dtype="float32"), column(np.nan, 0.2, dtype="float32")
-    assert best_observation(mask, whole, partly)[0, 0] == 1
-    nothing = column(np.nan, np.nan, dtype="float32")
-    assert best_observation(mask, whole, nothing)[0, 0] == NONE
-    assert np.isnan(pick(whole, np.full((1, 1), NONE, "int16"))).all()
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 5))
-def test_all_bands_come_from_one_date(seed, times):
-    rng = np.random.default_rng(seed)
-    mask = rng.choice([0, CLOUD, SHADOW, SNOW, NODATA, FAILED], (times, 6, 5)).astype("uint16")
-    stamp = np.broadcast_to(np.arange(times, dtype="float32")[:, None, None], mask.shape).copy()
-    holes = rng.random((2, *mask.shape)) < 0.3
-    a, b = np.where(holes[0], np.nan, stamp), np.where(holes[1], np.nan, stamp)
-    choice = best_observation(mask, a, b)
-    np.testing.assert_array_equal(pick(a, choice), pick(b, choice))
-    np.testing.assert_array_equal(np.isnan(pick(a, choice)), holes.any(axis=0).all(axis=0))
-    why = cause(mask, choice)
-    clear = (mask == 0) & ~holes.any(axis=0)
-    np.testing.assert_array_equal(why == 0, clear.any(axis=0))
-    np.testing.assert_array_equal(choice[clear.any(axis=0)], np.argmax(clear, axis=0)[clear.any(axis=0)])
-
-
-@pytest.mark.parametrize(
-    ("mask", "choice", "expected"),
-    [
-        ((CLOUD, 0), 1, 0),
-        ((CLOUD, SHADOW), 0, CLOUD),
-        ((CLOUD, FAILED), 0, CLOUD | FAILED),
-        ((SNOW, FAILED), 0, SNOW),
-        ((NODATA, FAILED), NONE, NODATA | FAILED),
-        ((NODATA, CLOUD), NONE, NODATA | CLOUD),
-        ((0, SNOW), NONE, NODATA),
-    ],
-)
-def test_the_cause_of_a_pixel_over_time(mask, choice, expected):
-    assert cause(column(*mask, dtype="uint16"), np.array([[choice]], "int16"))[0, 0] == expected
-
-
-def test_first_valid_in_the_plan_s_order():
-    stack = np.array([[[np.nan, 1.0, np.nan]], [[2.0, 3.0, np.nan]]], "float32")
-    np.testing.assert_array_equal(first_valid(stack), [[2.0, 1.0, np.nan]])
-    np.testing.assert_array_equal(first_valid(stack[0]), stack[0])

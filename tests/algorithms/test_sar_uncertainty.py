@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, ndtr, polygamma
 
-from mdive.algorithms.threshold import MISLED, log_odds
+from mdive.algorithms.evidence import MISLED, log_odds
 from mdive.algorithms.uncertainty import decibel_bias, decibel_std, log_odds_below, trigamma
 
 

@@ -9,21 +9,9 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 from skimage.filters import threshold_otsu
 
-from mdive.algorithms.threshold import (
-    BINS,
-    LOWEST,
-    MOST_LEAVES,
-    PRIOR_ERROR,
-    STEP,
-    decision_sigma,
-    lattice_histogram,
-    leaf_pixels,
-    log_odds,
-    minimum_error,
-    minimum_error_threshold,
-    pooled,
-    surface,
-)
+from mdive.algorithms.evidence import decision_sigma, log_odds, pooled
+from mdive.algorithms.lattice import BINS, LOWEST, MOST_LEAVES, STEP, lattice_histogram, leaf_pixels
+from mdive.algorithms.threshold import PRIOR_ERROR, RATIO, SEPARABILITY, minimum_error, minimum_error_threshold, surface
 from mdive.algorithms.uncertainty import decibel_std
 from mdive.model.plan import Grid
 from mdive.pipeline import Tiles, Window, load_node
@@ -91,6 +79,25 @@ def test_the_bin_at_the_threshold_belongs_to_the_lower_class():
     counts[[200, 201, 202]] = 50, 100, 50
     got = minimum_error(counts)
     assert EDGES[103] - 1e-9 <= got <= EDGES[200] + 1e-9
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_separable_classes_of_comparable_size_lie_apart(seed):
+    """Why no limit on Ashman's D is kept: the two limits that there are imply it."""
+    rng = np.random.default_rng(seed)
+    counts = rng.gamma(0.3, 1.0, BINS) * np.exp(-0.5 * ((np.arange(BINS) - rng.uniform(50, 400)) / rng.uniform(5, 200)) ** 2)
+    n, x = counts.sum(), CENTRES
+    for t in range(10, BINS - 10, 7):
+        p = counts[:t].sum() / n
+        if min(p, 1 - p) < RATIO * max(p, 1 - p):
+            continue
+        (m1, v1), (m2, v2) = (
+            (np.average(x[s], weights=counts[s]), np.cov(x[s], aweights=counts[s], ddof=0)) for s in (slice(t), slice(t, None))
+        )
+        between, within = p * (1 - p) * (m1 - m2) ** 2, p * v1 + (1 - p) * v2
+        if between > SEPARABILITY * (between + within):
+            assert np.sqrt(2) * abs(m1 - m2) / np.sqrt(v1 + v2) > 2.2
 
 
 @pytest.mark.parametrize("bins", [[], [7], [0, BINS - 1]])

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import numpy as np
-from pydantic import Field
 from scipy.special import expit, logit
 
 from mdive.algorithms import flood_tables as flood
@@ -27,21 +26,14 @@ from mdive.algorithms.flood_dswe import (
     dswe_probability,
     dswe_tests,
 )
-from mdive.algorithms.optical import best_observation, cause, cloud_buffer, first_valid, index_sigma, mndwi, ndwi, pick
-from mdive.model.flags import QC_FLAGS, UNOBSERVED
+from mdive.algorithms.mosaic import best_observation, cause, first_valid, pick
+from mdive.algorithms.optical import BLIND, SURE, cloud_buffer, index_sigma, mndwi, ndwi
+from mdive.algorithms.tables import DISAGREE, FILL, hide_unseen
+from mdive.model.flags import QC_FLAGS
 from mdive.plugins import Bundle, Local, Metres, algorithm, operation
-
-Percent = Annotated[float, Field(ge=0, le=100, description="share, 0 to 100 %")]
-
-BLIND: Final = UNOBSERVED | QC_FLAGS["snow"]
-"""Bits that leave nothing to say about water: not seen, or snow on top."""
 
 POOL: Final = 2 / 3
 """Weight of each of two opinions from one sensor in a log-linear pool, 1 / (1 + (K - 1) r): K = 2, and errors correlated by r = 0.5."""
-SURE: Final = 0.99
-"""No single look is surer: limits of reflectance know nothing of smoke, sun glint or a shadow that the mask missed."""
-DISAGREE: Final = 0.6
-"""Difference between the probabilities of the two opinions from which a pixel is flagged as a conflict."""
 
 
 @algorithm(
@@ -75,7 +67,7 @@ def optical_index(
     pswt_2_swir2: Reflectance = LIMITS.pswt_2_swir2,
     pswt_2_nir: Reflectance = LIMITS.pswt_2_nir,
     partial: Partial = "conservative",
-    permanent_water: Percent = 75.0,
+    permanent_water: flood.Percent = 75.0,
     cloud_margin: Metres = 60.0,
 ) -> Mapping[str, Any]:
     """Open and partial surface water from clear optical observations, by five spectral tests.
@@ -185,7 +177,7 @@ def water_class(
     /,
     *,
     partial: Partial = "conservative",
-    permanent_water: Percent = 75.0,
+    permanent_water: flood.Percent = 75.0,
 ) -> np.ndarray:
     """Return the flood class of each pixel.
 
@@ -210,10 +202,8 @@ def water_class(
     out = np.where(strength >= WATER, flood.FLOOD, np.where(wet, flood.PARTIAL_WATER, flood.NOT_WATER)).astype("uint8")
     if occurrence is not None:
         out[wet & (occurrence >= permanent_water)] = flood.PERMANENT_WATER
-    out[why & QC_FLAGS["snow"] != 0] = flood.SNOW
-    out[why & (QC_FLAGS["cloud"] | QC_FLAGS["shadow"]) != 0] = flood.CLOUD
-    out[why & (QC_FLAGS["nodata"] | QC_FLAGS["read_failure"] | QC_FLAGS["layover_shadow"]) != 0] = flood.FILL
-    out[(tests == NOT_COMPUTED) & (out < flood.HAND_MASKED)] = flood.FILL
+    hide_unseen(out, why)
+    out[(tests == NOT_COMPUTED) & (out < flood.HAND_MASKED)] = FILL
     return out
 
 
@@ -263,7 +253,7 @@ def where_seen(values: np.ndarray, why: np.ndarray, /) -> np.ndarray:
 
 @operation(Local(), dtype="uint16")
 def water_flags(
-    why: np.ndarray, by_tests: np.ndarray, by_index: np.ndarray, occurrence: np.ndarray | None, /, *, permanent_water: Percent = 75.0
+    why: np.ndarray, by_tests: np.ndarray, by_index: np.ndarray, occurrence: np.ndarray | None, /, *, permanent_water: flood.Percent = 75.0
 ) -> np.ndarray:
     """Return the cause of each pixel with two more bits: permanent water, and conflict between tests and indices.
 

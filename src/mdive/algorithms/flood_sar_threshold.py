@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import numpy as np
-from pydantic import Field
 from scipy.special import expit, logit
 
 from mdive.algorithms import flood_tables as flood
 from mdive.algorithms.components import holes, hysteresis
-from mdive.algorithms.optical import best_observation, cause, first_valid, pick
+from mdive.algorithms.evidence import decision_sigma, log_odds, pooled
+from mdive.algorithms.lattice import lattice_histogram
+from mdive.algorithms.mosaic import best_observation, cause, first_valid, pick
 from mdive.algorithms.sar import GRDH_LOOKS, Looks, decibel, lee, lee_looks, usable_power, window_mean
-from mdive.algorithms.threshold import decision_sigma, lattice_histogram, log_odds, minimum_error_threshold, pooled, surface
+from mdive.algorithms.tables import DISAGREE, FILL
+from mdive.algorithms.threshold import minimum_error_threshold, surface
 from mdive.model.flags import QC_FLAGS, UNOBSERVED
 from mdive.plugins import Bundle, Decibels, Fraction, Hectares, Local, Metres, algorithm, operation
-
-Percent = Annotated[float, Field(ge=0, le=100, description="share, 0 to 100 %")]
 
 CO_BOUNDS: Final = (-28.0, -11.0)
 CROSS_BOUNDS: Final = (-28.0, -18.0)
@@ -27,8 +27,6 @@ FALLBACK_SUPPORT: Final = 0.5
 """Below this share of evidence from the scene's own windows the threshold is essentially the published one, and flagged so."""
 FALLBACK_QUALITY: Final = 0.6
 """What a class is worth at most where the threshold does not come from the scene."""
-DISAGREE: Final = 0.6
-"""Difference of the probabilities of both polarisations from which a pixel is flagged as a conflict."""
 
 
 @algorithm(
@@ -58,7 +56,7 @@ def sar_threshold(
     grow_probability: Fraction = 0.27,
     looks: Looks = GRDH_LOOKS,
     maximum_hand: Metres = 20.0,
-    permanent_water: Percent = 75.0,
+    permanent_water: flood.Percent = 75.0,
 ) -> Mapping[str, Any]:
     """Open water from one SAR scene by tiled minimum-error thresholds in both polarisations.
 
@@ -173,7 +171,7 @@ def flood_class(
     *,
     grow_probability: Fraction = 0.27,
     maximum_hand: Metres = 20.0,
-    permanent_water: Percent = 75.0,
+    permanent_water: flood.Percent = 75.0,
 ) -> np.ndarray:
     """Return the flood class of each pixel.
 
@@ -200,9 +198,9 @@ def flood_class(
             out[water & (occurrence >= permanent_water)] = flood.PERMANENT_WATER
         if hand is not None:
             out[(hand > maximum_hand) & (evidence >= logit(grow_probability))] = flood.HAND_MASKED
-    out[np.isnan(evidence)] = flood.FILL
+    out[np.isnan(evidence)] = FILL
     out[why & QC_FLAGS["layover_shadow"] != 0] = flood.LAYOVER_SHADOW
-    out[why & (UNOBSERVED & ~QC_FLAGS["layover_shadow"]) != 0] = flood.FILL
+    out[why & (UNOBSERVED & ~QC_FLAGS["layover_shadow"]) != 0] = FILL
     return out
 
 
@@ -261,7 +259,7 @@ def quality_flags(
     occurrence: np.ndarray | None,
     /,
     *,
-    permanent_water: Percent = 75.0,
+    permanent_water: flood.Percent = 75.0,
 ) -> np.ndarray:
     """Return the cause of each pixel with what the method adds to it.
 
@@ -287,7 +285,7 @@ def quality_flags(
     """
     out = why.astype("uint16")
     seen = why & UNOBSERVED == 0
-    out[seen & (extent == flood.FILL)] |= QC_FLAGS["nodata"] | QC_FLAGS["edge_contaminated"]
+    out[seen & (extent == FILL)] |= QC_FLAGS["nodata"] | QC_FLAGS["edge_contaminated"]
     said = extent < flood.HAND_MASKED
     out[said & (np.maximum(co_support, cross_support) < FALLBACK_SUPPORT)] |= QC_FLAGS["threshold_fallback"]
     out[said & (np.abs(expit(co) - expit(cross)) > DISAGREE)] |= QC_FLAGS["conflict"]

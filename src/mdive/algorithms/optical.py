@@ -1,4 +1,4 @@
-"""Optical building blocks: spectral indices and their error, cloud margins, and the mosaic of clear observations over time.
+"""Optical building blocks: spectral indices and their error, and cloud margins.
 
 Reflectance is surface reflectance as a fraction (0 to 1). Blocks are (y, x), or (time, y, x) where a kernel says so.
 """
@@ -29,8 +29,11 @@ SIGMA_FLOOR: Final = 0.005
 SIGMA_RELATIVE: Final = 0.05
 """Error of surface reflectance, sqrt(0.005² + (0.05 ρ)²): the specification of the Landsat and Sentinel-2 surface reflectance products."""
 
-NONE: Final = -1
-"""Choice of a pixel that no observation reaches."""
+BLIND: Final = UNOBSERVED | QC_FLAGS["snow"]
+"""Bits that leave nothing to say about the ground: not seen, or snow on top."""
+
+SURE: Final = 0.99
+"""Nothing seen is surer: the error of reflectance knows nothing of smoke, sun glint, harvest or a shadow that the mask missed."""
 
 
 # Indices ----------------------------------------------------------------------------------------------------------------------------------
@@ -132,14 +135,16 @@ def index_sigma(
 
     Returns
     -------
-    σ_f, at most 1 (an index in [-1, 1] that is less certain than that is not known at all); NaN where the index is.
+    σ_f, at most 1 (an index in [-1, 1] that is less certain than that is not known at all), and 1 where the sum is too small for an
+    index; NaN where a band is.
     """
     x, y = _numbers(a), _numbers(b)
     total = x + y
     sx, sy = np.hypot(floor, relative * x), np.hypot(floor, relative * y)
     variance = (y * sx) ** 2 + (x * sy) ** 2 - 2.0 * correlation * x * y * sx * sy
-    total = np.where(np.abs(total) < DARK, np.nan, total)
-    sigma: np.ndarray = np.minimum(2.0 / (total * total) * np.sqrt(np.maximum(variance, 0.0)), 1.0)
+    dark = np.abs(total) < DARK
+    square = np.where(dark, 1.0, total * total)
+    sigma: np.ndarray = np.where(dark, 1.0, np.minimum(2.0 / square * np.sqrt(np.maximum(variance, 0.0)), 1.0))
     return sigma
 
 
@@ -172,7 +177,7 @@ def _numbers(band: np.ndarray) -> np.ndarray:
     return np.clip(np.asarray(band, dtype="float32"), *REFLECTANCE) if _is_reflectance(band) else np.asarray(band, dtype="float64")
 
 
-# Masks and mosaics over time --------------------------------------------------------------------------------------------------------------
+# Masks ------------------------------------------------------------------------------------------------------------------------------------
 
 
 def _buffer_radius(metres: float, grid: Grid) -> float:
@@ -213,92 +218,3 @@ def cloud_buffer(mask: np.ndarray, /, *, grid: Grid, metres: Metres = 60.0) -> n
             if found.any():
                 layer[ndimage.binary_dilation(found, disk)] |= bit
     return layers.reshape(out.shape)
-
-
-@operation(Local(), dtype="int16", fill=NONE, over_time=True)
-def best_observation(mask: np.ndarray, /, *bands: np.ndarray) -> np.ndarray:
-    """Choose one observation per pixel: the first clear one in the plan's order, and else the one that says most.
-
-    Order: nothing masked; snow alone; all bands there but masked (cloud, shadow); earlier in the plan before later.
-    One choice for all bands, so that no index mixes two dates.
-
-    Parameters
-    ----------
-    mask
-        Cause plane, (time, y, x).
-    bands
-        The bands that will be used together, each (time, y, x), NaN where nothing was read.
-
-    Returns
-    -------
-    Index along time, (y, x); ``NONE`` where no observation has all bands.
-    """
-    mask = _stack(mask)
-    present = np.ones(mask.shape, dtype=bool)
-    for band in bands:
-        present &= np.isfinite(_stack(band))
-    rank = np.where(mask & UNOBSERVED != 0, np.uint8(2), np.where(mask & QC_FLAGS["snow"] != 0, np.uint8(1), np.uint8(0)))
-    rank[~present] = 3
-    choice: np.ndarray = np.argmin(rank, axis=0).astype("int16")
-    choice[~present.any(axis=0)] = NONE
-    return choice
-
-
-@operation(Local(), dtype="float32", over_time=True)
-def first_valid(band: np.ndarray, /) -> np.ndarray:
-    """Return the first number that is not NaN along time, in the plan's order; (time, y, x) in, (y, x) out."""
-    stack = _stack(band)
-    first = np.argmax(np.isfinite(stack), axis=0)[np.newaxis]
-    values: np.ndarray = np.take_along_axis(stack, first, axis=0)[0]
-    return values
-
-
-@operation(Local(), dtype="float32", over_time=True)
-def pick(band: np.ndarray, choice: np.ndarray, /) -> np.ndarray:
-    """Return one band of the chosen observations.
-
-    Parameters
-    ----------
-    band
-        (time, y, x).
-    choice
-        From ``best_observation``, (y, x).
-
-    Returns
-    -------
-    (y, x); NaN where there is no choice.
-    """
-    return np.where(choice == NONE, np.nan, _at(_stack(band), choice))
-
-
-@operation(Local(), dtype="uint16", over_time=True)
-def cause(mask: np.ndarray, choice: np.ndarray, /) -> np.ndarray:
-    """Collapse the cause plane over time.
-
-    Parameters
-    ----------
-    mask
-        Cause plane, (time, y, x).
-    choice
-        From ``best_observation``, (y, x).
-
-    Returns
-    -------
-    (y, x): the bits of the chosen observation. Where it was not clear, ``read_failure`` joins if any observation could not be read,
-    because that one might have been clear. Where there is no choice: all reasons together, ``nodata`` if none was given.
-    """
-    stack = _stack(mask).astype("uint16", copy=False)
-    bits, every = _at(stack, choice), np.bitwise_or.reduce(stack, axis=0)
-    bits |= np.where(bits & UNOBSERVED != 0, every & np.uint16(QC_FLAGS["read_failure"]), np.uint16(0))
-    reasons = every & np.uint16(UNOBSERVED)
-    return np.where(choice == NONE, np.where(reasons == 0, np.uint16(QC_FLAGS["nodata"]), reasons), bits)
-
-
-def _stack(block: np.ndarray) -> np.ndarray:
-    """Return (time, y, x); a single (y, x) raster is one observation."""
-    return block[np.newaxis] if block.ndim == 2 else block
-
-
-def _at(stack: np.ndarray, choice: np.ndarray) -> np.ndarray:
-    values: np.ndarray = np.take_along_axis(stack, np.maximum(choice, 0)[np.newaxis].astype("int64"), axis=0)[0]
-    return values

@@ -18,7 +18,7 @@ from mdive.model.flags import UNOBSERVED
 from mdive.model.plan import Grid
 from mdive.plugins import Focal, Local, operation
 
-Looks = Annotated[float, Field(gt=0, le=1000, description="equivalent number of looks of the input")]
+Looks = Annotated[float, Field(ge=0.5, le=1000, description="equivalent number of looks of the input")]
 
 GRDH_LOOKS: Final = 4.4
 """Looks of Sentinel-1 ground range detected scenes in high resolution, interferometric wide swath (product specification, 10 m pixels)."""

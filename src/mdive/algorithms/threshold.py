@@ -1,4 +1,4 @@
-"""A water threshold that follows the scene: histograms on a lattice, minimum-error thresholds where two modes are seen, a surface of them.
+"""A water threshold that follows the scene: minimum-error thresholds of windows in which two modes are seen, and a surface of them.
 
 Where no window of the scene shows two modes there is nothing to adapt to, and the surface is the published threshold with its wide error.
 Between the two extremes evidence is weighed, never switched: each bimodal window pulls the published value towards its own by its
@@ -7,31 +7,20 @@ precision.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from math import ceil
+from collections.abc import Mapping
 from typing import Final, Literal
 
 import numba
 import numpy as np
 
 from mdive.algorithms.ground import pixel_metres
-from mdive.algorithms.sar import GRDH_LOOKS, Looks
-from mdive.algorithms.uncertainty import decibel_std, log_odds_below
+from mdive.algorithms.lattice import BINS, LOWEST, STEP
 from mdive.model.plan import Grid
-from mdive.plugins import Decibels, Local, Metres, Reduction, Window, operation
+from mdive.plugins import Decibels, Local, Window, operation
 
 Field = Literal["tau", "sigma", "support"]
 """What a threshold surface tells: threshold and its standard deviation in dB, and how far windows of the scene carry it, 0 to 1."""
 
-LOWEST: Final = -35.0
-STEP: Final = 0.1
-BINS: Final = 450
-"""Fixed bins from -35 to 10 dB, so that counts of different tiles add up; what lies outside is counted in the end bins."""
-
-LEAF: Final = 750.0
-"""Metres. Edge of the smallest cell of the lattice: half of the smallest window, 1.5 km, which holds enough of a river and its banks."""
-MOST_LEAVES: Final = 32_768
-"""Leaves double their edge until no more than these cover the grid (18,400 km² at 750 m), so that histograms never need more than 60 MB."""
 WINDOWS: Final = (8, 4, 2)
 """Edges of the windows in leaves, 6, 3 and 1.5 km, in half steps: a window must hold both modes in comparable amounts to show a valley,
 and floods come in all sizes. 3 km at 30 m is the 100 pixels of the ASF water map."""
@@ -39,9 +28,8 @@ VALID_SHARE: Final = 1 / 3
 """Least share of valid pixels in a window."""
 
 SEPARABILITY: Final = 0.70
-"""Least share of the variance between the two classes: that of DSWx-S1. One normal mode reaches 2/π = 0.64, a uniform one 0.75."""
-ASHMAN: Final = 2.0
-"""Least distance of the means in pooled standard deviations: from there on two equal normal modes show two peaks (Ashman 1994)."""
+"""Least share of the variance between the two classes: that of DSWx-S1. One normal mode reaches 2/π = 0.64, a uniform one 0.75. Ashman's D
+of the two sides of a split would say nothing more: with ``RATIO`` it then exceeds 2.2, and one normal mode already has 2.6."""
 RATIO: Final = 0.1
 """Least ratio of the smaller class to the larger (Chini 2017): below, the smaller mode is a tail."""
 VALLEY: Final = 0.8
@@ -61,69 +49,6 @@ REACH: Final = 25_000.0
 NODE: Final = 4
 """Leaves between the nodes of the threshold surface: it varies over ``REACH``, so 3 km are ample."""
 
-MISLED: Final = 0.1
-"""Share of pixels of which one polarisation knows nothing (wind on water, wet smooth soil, noise floor): bounds its log-odds to 2.9."""
-RARE_WATER: Final = 0.5 * float(np.log(1 / 3))
-"""Log-odds of water where no window is bimodal: water is the exception there, one pixel in four at most. Halved like the evidence, which is
-the mean of two polarisations that say nearly the same."""
-
-ODDS_STEPS: Final = 64
-"""Entries per standard deviation in a table of log-odds from -6 to 6: straight lines between them are right to 4e-5, and six times faster."""
-_ODDS: Final = log_odds_below(np.arange(-6 * ODDS_STEPS, 6 * ODDS_STEPS + 1) / ODDS_STEPS, MISLED)
-
-
-def leaf_pixels(grid: Grid) -> int:
-    """Return the edge of a leaf in pixels of this grid."""
-    leaf = max(1, round(LEAF / pixel_metres(grid)))
-    while ceil(grid.shape[0] / leaf) * ceil(grid.shape[1] / leaf) > MOST_LEAVES:
-        leaf *= 2
-    return leaf
-
-
-def _merge(parts: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Add the leaves of all tiles into one compact array; a leaf that tiles share gets something from each."""
-    total = np.zeros((0, 0, BINS), dtype="uint16")
-    leaf = 1
-    for part in parts:
-        i, j, rows, cols, leaf = (int(n) for n in part["place"])
-        if total.size == 0:
-            # No leaf holds more pixels than it has, so most lattices fit into half the memory.
-            total = np.zeros((rows, cols, BINS), dtype="uint16" if leaf * leaf <= np.iinfo("uint16").max else "uint32")
-        counts = part["counts"]
-        total[i : i + counts.shape[0], j : j + counts.shape[1]] += counts.astype(total.dtype)
-    return {"counts": total, "leaf": np.array(leaf)}
-
-
-@operation(Reduction(merge=_merge), dtype="int64")
-def lattice_histogram(
-    db: np.ndarray, height: np.ndarray | None, /, *, window: Window, grid: Grid, maximum_height: Metres = 20.0
-) -> dict[str, np.ndarray]:
-    """Count backscatter in the cells of a lattice that is anchored at the grid's upper left corner.
-
-    Parameters
-    ----------
-    db
-        Backscatter in dB, (y, x), NaN where not valid.
-    height
-        Height above the nearest drainage in m, or None: pixels above ``maximum_height`` cannot hold flood water and are not counted, so
-        that radar shadow on slopes does not pass for a mode. Unknown height counts.
-
-    Returns
-    -------
-    ``counts`` (rows, columns, bins) of the leaves, and ``leaf``, their edge in pixels.
-    """
-    leaf = leaf_pixels(grid)
-    shape = -(-max(grid.shape[0], window.row_end) // leaf), -(-max(grid.shape[1], window.col_end) // leaf)
-    first = window.row // leaf, window.col // leaf
-    last = (window.row_end - 1) // leaf + 1, (window.col_end - 1) // leaf + 1
-    counts = np.zeros((last[0] - first[0], last[1] - first[1], BINS), dtype="uint32")
-    good = np.isfinite(db)
-    if height is not None:
-        with np.errstate(invalid="ignore"):
-            good &= ~(height > maximum_height)
-    _count(np.ascontiguousarray(db), good, window.row - first[0] * leaf, window.col - first[1] * leaf, leaf, counts)
-    return {"counts": counts, "place": np.array([*first, *shape, leaf])}
-
 
 @operation(Local(), dtype="float32", units="dB")
 def minimum_error_threshold(
@@ -131,8 +56,8 @@ def minimum_error_threshold(
 ) -> dict[str, np.ndarray]:
     """Turn lattice histograms into a surface of thresholds.
 
-    A window counts if enough of it is valid, if its histogram has two modes (share of variance between classes, Ashman's D, share of the
-    smaller class, a visible valley) and if its minimum-error threshold is physical. At each node of the surface the threshold is the mean
+    A window counts if enough of it is valid, if its histogram has two modes (share of variance between classes, share of the smaller
+    class, a visible valley) and if its minimum-error threshold is physical. At each node of the surface the threshold is the mean
     of the published one and those of the windows, weighted by precision; the error of a window grows with its distance.
 
     Parameters
@@ -148,7 +73,7 @@ def minimum_error_threshold(
     -------
     ``tau`` and ``sigma`` (dB) and ``support`` (0: published value alone, 1: windows alone) at the nodes, (rows, columns); ``spacing``,
     pixels between nodes, the first of which lies half of that inside the grid's corner; ``windows``, one row (row, column, size in leaves,
-    threshold, share below it, separability, Ashman's D) per window that counts.
+    threshold, share below it, separability) per window that counts.
 
     References
     ----------
@@ -184,79 +109,6 @@ def surface(like: np.ndarray, nodes: Mapping[str, np.ndarray], /, *, window: Win
     return out
 
 
-@operation(Local(), dtype="float32")
-def log_odds(db: np.ndarray, tau: np.ndarray, sigma: np.ndarray, /, *, looks: Looks = GRDH_LOOKS) -> np.ndarray:
-    """Return the log-odds of water by one polarisation: that backscatter lies below a threshold that is itself uncertain.
-
-    Parameters
-    ----------
-    db
-        Filtered backscatter in dB, (y, x).
-    tau, sigma
-        Threshold and its standard deviation in dB, (y, x).
-    looks
-        Of one pixel *before* filtering: its speckle (2.2 dB at 4.4 looks) stands for the spread inside a class after filtering, of which
-        texture and correlated speckle make more than the filter takes away (1.3 to 3 dB in bimodal windows of real scenes).
-
-    Returns
-    -------
-    Within ± ln((2 − m) / m) for m = ``MISLED``, ± 2.9; NaN where backscatter is.
-    """
-    out = np.empty(db.shape, dtype="float32")
-    _log_odds(db, tau, sigma, decibel_std(looks), _ODDS, out)
-    return out
-
-
-@operation(Local(), dtype="float32")
-def pooled(co: np.ndarray, cross: np.ndarray, co_support: np.ndarray, cross_support: np.ndarray, /) -> np.ndarray:
-    """Return the log-odds of water by both polarisations together: their mean, or the one that is there.
-
-    The mean, not the sum: both look at the same surface at the same moment, and a sum would count their common errors twice. Each is
-    bounded, so that one that is misled cannot outvote the other: wind roughens water for the co-polarised channel long before the
-    cross-polarised one.
-
-    Parameters
-    ----------
-    co, cross
-        Log-odds of each polarisation, (y, x).
-    co_support, cross_support
-        How far windows of the scene carry each threshold: the less, the rarer water is beforehand.
-
-    Returns
-    -------
-    (y, x); NaN where neither polarisation is valid.
-    """
-    prior: np.ndarray = mean_of(co, cross) + np.float32(RARE_WATER) * (1.0 - np.maximum(co_support, cross_support))
-    return prior
-
-
-def mean_of(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the mean of two rasters, or the one that is there; NaN where none is."""
-    mean: np.ndarray = np.where(np.isnan(a), b, np.where(np.isnan(b), a, 0.5 * (a + b)))
-    return mean
-
-
-@operation(Local(), dtype="float32", units="dB")
-def decision_sigma(co_looks: np.ndarray, cross_looks: np.ndarray, co_sigma: np.ndarray, cross_sigma: np.ndarray, /) -> np.ndarray:
-    """Return the standard deviation of backscatter minus threshold: speckle left by the filter, and the threshold's own error.
-
-    Parameters
-    ----------
-    co_looks, cross_looks
-        Equivalent number of looks after filtering, (y, x).
-    co_sigma, cross_sigma
-        Standard deviation of the thresholds in dB, (y, x).
-
-    Returns
-    -------
-    dB, mean over the valid polarisations (their errors are taken to be correlated); NaN where there is none.
-    """
-    out = np.empty((2, *co_looks.shape), dtype="float32")
-    _sigma(co_looks, co_sigma, out[0])
-    _sigma(cross_looks, cross_sigma, out[1])
-    return mean_of(out[0], out[1])
-
-
 def minimum_error(counts: np.ndarray) -> float:
     """Return the Kittler-Illingworth threshold of one histogram over the fixed bins, in dB; NaN if it has none.
 
@@ -267,18 +119,8 @@ def minimum_error(counts: np.ndarray) -> float:
 
 
 @numba.njit(nogil=True, cache=True)
-def _count(db: np.ndarray, good: np.ndarray, row: int, col: int, leaf: int, counts: np.ndarray) -> None:
-    rows, cols = db.shape
-    for r in range(rows):
-        for c in range(cols):
-            if good[r, c]:
-                b = int(np.floor((db[r, c] - LOWEST) / STEP))
-                counts[(r + row) // leaf, (c + col) // leaf, min(max(b, 0), BINS - 1)] += 1
-
-
-@numba.njit(nogil=True, cache=True)
-def _fit(counts: np.ndarray) -> tuple[float, float, float, float, float]:
-    """Return threshold, share below it, separability, Ashman's D and valley depth of one histogram; NaN where there are no two classes."""
+def _fit(counts: np.ndarray) -> tuple[float, float, float, float]:
+    """Return threshold, share below it, separability and valley depth of one histogram; NaN where there are no two classes."""
     n = 0.0
     s = 0.0
     q = 0.0
@@ -287,14 +129,14 @@ def _fit(counts: np.ndarray) -> tuple[float, float, float, float, float]:
         n += counts[b]
         s += counts[b] * x
         q += counts[b] * x * x
-    nothing = (np.nan, np.nan, np.nan, np.nan, np.nan)
+    nothing = (np.nan, np.nan, np.nan, np.nan)
     if n == 0.0:
         return nothing
     variance = q / n - (s / n) ** 2
     # A bin holds a uniform piece of the distribution: its own variance keeps a class of one bin from having none.
     within = STEP * STEP / 12.0
     best = np.inf
-    bin_, share, distance, between = -1, np.nan, np.nan, 0.0
+    bin_, share, between = -1, np.nan, 0.0
     n1 = 0.0
     s1 = 0.0
     q1 = 0.0
@@ -316,10 +158,9 @@ def _fit(counts: np.ndarray) -> tuple[float, float, float, float, float]:
         j = p1 * np.log(v1) + p2 * np.log(v2) - 2.0 * (p1 * np.log(p1) + p2 * np.log(p2))
         if j < best:
             best, bin_, share = j, b, p1
-            distance = np.sqrt(2.0) * (m2 - m1) / np.sqrt(v1 + v2)
     if bin_ < 0 or variance <= 0.0:
         return nothing
-    return LOWEST + (bin_ + 1) * STEP, share, between / variance, distance, _valley(counts, bin_)
+    return LOWEST + (bin_ + 1) * STEP, share, between / variance, _valley(counts, bin_)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -350,7 +191,7 @@ def _windows(counts: np.ndarray, size: int, leaf: int, lowest: float, highest: f
     rows, cols = counts.shape[:2]
     step = size // 2
     most = (-(-rows // step)) * (-(-cols // step))
-    found = np.empty((most, 7))
+    found = np.empty((most, 6))
     used = 0
     histogram = np.empty(BINS)
     for i in range(0, max(rows - step, 1), step):
@@ -362,12 +203,12 @@ def _windows(counts: np.ndarray, size: int, leaf: int, lowest: float, highest: f
                         histogram[b] += counts[r, c, b]
             if histogram.sum() < VALID_SHARE * (size * leaf) ** 2:
                 continue
-            tau, share, separability, distance, valley = _fit(histogram)
-            if not lowest <= tau <= highest or separability <= SEPARABILITY or distance <= ASHMAN or valley >= VALLEY:
+            tau, share, separability, valley = _fit(histogram)
+            if not lowest <= tau <= highest or separability <= SEPARABILITY or valley >= VALLEY:
                 continue
             if min(share, 1.0 - share) < RATIO * max(share, 1.0 - share):
                 continue
-            found[used] = np.array([i, j, size, tau, share, separability, distance])
+            found[used] = np.array([i, j, size, tau, share, separability])
             used += 1
     return found[:used].copy()
 
@@ -439,28 +280,3 @@ def _interpolate(field: np.ndarray, spacing: int, row: int, col: int, out: np.nd
         y = (r + row + 0.5) / spacing - 0.5
         for c in range(out.shape[1]):
             out[r, c] = _at(field, y, (c + col + 0.5) / spacing - 0.5)
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _log_odds(db: np.ndarray, tau: np.ndarray, sigma: np.ndarray, spread: float, table: np.ndarray, out: np.ndarray) -> None:
-    last = len(table) - 2
-    for r in range(db.shape[0]):
-        for c in range(db.shape[1]):
-            s = np.float64(sigma[r, c])
-            at = (np.float64(tau[r, c]) - db[r, c]) / np.sqrt(spread * spread + s * s) * ODDS_STEPS + 0.5 * (last + 1)
-            if np.isnan(at):
-                out[r, c] = np.nan
-                continue
-            i = int(min(max(at, 0.0), last))
-            f = min(max(at - i, 0.0), 1.0)
-            out[r, c] = (1.0 - f) * table[i] + f * table[i + 1]
-
-
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def _sigma(looks: np.ndarray, sigma: np.ndarray, out: np.ndarray) -> None:
-    for r in range(looks.shape[0]):
-        for c in range(looks.shape[1]):
-            if np.isnan(looks[r, c]):
-                out[r, c] = np.nan
-            else:
-                out[r, c] = np.sqrt(decibel_std(looks[r, c]) ** 2 + sigma[r, c] ** 2)

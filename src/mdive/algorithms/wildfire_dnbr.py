@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -11,20 +11,15 @@ from scipy.special import ndtr
 
 from mdive.algorithms import wildfire_tables as fire
 from mdive.algorithms.components import holes, hysteresis
-from mdive.algorithms.optical import best_observation, cause, cloud_buffer, index_sigma, nbr, nbr2, pick
+from mdive.algorithms.mosaic import best_observation, cause, pick
+from mdive.algorithms.optical import BLIND, SURE, cloud_buffer, index_sigma, nbr, nbr2
+from mdive.algorithms.tables import FILL, hide_unseen
+from mdive.algorithms.wildfire_change import change_sigma, difference, joined, relativised, water_mask
 from mdive.algorithms.wildfire_offset import Offset, background, minus_offset
-from mdive.model.flags import QC_FLAGS, UNOBSERVED
+from mdive.model.flags import QC_FLAGS
 from mdive.plugins import Bundle, Fraction, Hectares, Local, Metres, algorithm, operation
 
 Difference = Annotated[float, Field(ge=-2, le=2, description="difference of two normalised differences, -2 to 2")]
-
-BLIND: Final = UNOBSERVED | QC_FLAGS["snow"]
-"""Bits that leave nothing to say about burns: not seen, or snow on top."""
-
-SPARSE: Final = -0.4
-"""NBR before the fire below which RBR is not given: its divisor nears zero, and there are no plants to burn."""
-SURE: Final = 0.99
-"""No single pair of looks is surer: the error model knows nothing of harvest, haze or a shadow that the mask missed."""
 
 
 @algorithm(
@@ -115,8 +110,8 @@ def dnbr(
         centre,
         correlation=date_correlation,
     )
-    probability = burn_probability(severity_index, sigma, burned, inside=grow_dnbr, outside=seed_dnbr)
     extent = burn_class(burned, islands, severity_index, why, water)
+    probability = burn_probability(severity_index, sigma, burned, extent, inside=grow_dnbr, outside=seed_dnbr)
     return {
         "extent": extent,
         "probability": probability,
@@ -136,68 +131,6 @@ def _clear(phase: Bundle, margin: float) -> tuple[Bundle, Any]:
     choice = best_observation(mask, *(band for band in loaded.values() if band is not None))
     bands = {name: None if band is None else pick(band, choice) for name, band in loaded.items()}
     return Bundle(**bands), cause(mask, choice)
-
-
-# Change -----------------------------------------------------------------------------------------------------------------------------------
-
-
-@operation(Local(), dtype="uint16")
-def joined(before: np.ndarray, after: np.ndarray, /) -> np.ndarray:
-    """Return the bits of both cause planes together, (y, x)."""
-    both: np.ndarray = before | after
-    return both
-
-
-@operation(Local(), dtype="bool")
-def water_mask(
-    green_before: np.ndarray | None,
-    nir_before: np.ndarray,
-    swir_before: np.ndarray | None,
-    green_after: np.ndarray | None,
-    nir_after: np.ndarray,
-    swir_after: np.ndarray | None,
-    why: np.ndarray,
-    /,
-) -> np.ndarray:
-    """Return where there was water on either date: green above both infrared bands, so NDWI and MNDWI above zero.
-
-    The comparison needs no ratio, so it also holds for dark lakes. False where nothing was seen, or the bands are not there.
-
-    Parameters
-    ----------
-    green_before, nir_before, swir_before, green_after, nir_after, swir_after
-        Reflectance, (y, x).
-    why
-        Cause of each pixel, (y, x).
-    """
-    out = np.zeros(why.shape, dtype=bool)
-    for green, nir, swir in ((green_before, nir_before, swir_before), (green_after, nir_after, swir_after)):
-        if green is not None and swir is not None:
-            out |= (green > nir) & (green > swir)
-    out &= why & BLIND == 0
-    return out
-
-
-@operation(Local(), dtype="float32")
-def difference(first: np.ndarray, second: np.ndarray, why: np.ndarray, water: np.ndarray, /) -> np.ndarray:
-    """Return first - second on land that was seen on both dates, NaN elsewhere; all (y, x)."""
-    return np.where((why & BLIND != 0) | water, np.nan, first - second)
-
-
-@operation(Local(), dtype="float32")
-def relativised(change: np.ndarray, nbr_before: np.ndarray, /) -> np.ndarray:
-    """Return RBR = dNBR / (NBR before + 1.001), (y, x): severity relative to the plants that there were.
-
-    NaN where NBR before is below -0.4.
-
-    References
-    ----------
-    Parks, Dillon and Miller (2014), 10.3390/rs6031827.
-    """
-    return np.where(nbr_before < SPARSE, np.nan, change / (nbr_before + np.float32(1.001)))
-
-
-# Burned area ------------------------------------------------------------------------------------------------------------------------------
 
 
 @operation(Local(), dtype="bool")
@@ -246,31 +179,20 @@ def seen(values: np.ndarray, /) -> np.ndarray:
 
 
 @operation(Local(), dtype="float32")
-def change_sigma(
-    before: np.ndarray, after: np.ndarray, change: np.ndarray, centre: Mapping[str, np.ndarray], /, *, correlation: Fraction = 0.0
-) -> np.ndarray:
-    """Return the standard deviation of dNBR: σ² = σ_pre² + σ_post² - 2 r σ_pre σ_post + σ_offset².
-
-    Parameters
-    ----------
-    before, after
-        Standard deviation of NBR on each date, (y, x).
-    change
-        dNBR, (y, x): where it is NaN, so is the result.
-    centre
-        State of ``background``.
-    correlation
-        Between the errors of the dates: a calibration error that both share drops out of the difference.
-    """
-    variance = before * before + after * after - 2 * np.float32(correlation) * before * after + np.float32(centre["sigma"][0] ** 2)
-    return np.where(np.isnan(change), np.nan, np.sqrt(variance))
-
-
-@operation(Local(), dtype="float32")
 def burn_probability(
-    change: np.ndarray, sigma: np.ndarray, burned: np.ndarray, /, *, inside: Difference = 0.10, outside: Difference = 0.27
+    change: np.ndarray,
+    sigma: np.ndarray,
+    burned: np.ndarray,
+    extent: np.ndarray,
+    /,
+    *,
+    inside: Difference = 0.10,
+    outside: Difference = 0.27,
 ) -> np.ndarray:
-    """Return the probability that dNBR is truly above the limit that holds at the pixel: Φ((dNBR - τ) / σ).
+    """Return the probability that dNBR is truly above the limit that holds at the pixel: Φ((dNBR - τ) / σ), given the class as well.
+
+    The class knows more than dNBR does: the other bands, and the company that a pixel keeps. So what is burned is at least as likely burned
+    as not (a small island in a burn, too), and what is not is at most that (a harvested field, too). Water cannot burn.
 
     Parameters
     ----------
@@ -278,15 +200,21 @@ def burn_probability(
         dNBR and its standard deviation, (y, x).
     burned
         Where burns have grown to, (y, x) bool: next to a certain burn less evidence is asked for.
+    extent
+        Burned-area classes, (y, x).
     inside, outside
         The limit τ in burns, and elsewhere.
 
     Returns
     -------
-    (y, x), between 1 - ``SURE`` and ``SURE``; NaN where dNBR is.
+    (y, x), between 1 - ``SURE`` and ``SURE``; NaN where nothing was seen.
     """
     limit = np.where(burned, inside, outside)
-    probability: np.ndarray = np.clip(ndtr((change - limit) / sigma), 1 - SURE, SURE)
+    # An error of zero leaves certainty, and at the limit itself nothing.
+    likely = ndtr((change - limit) / np.maximum(sigma, np.float32(1e-6)))
+    likely = np.where(extent == fire.BURNED, np.maximum(likely, 0.5), np.minimum(likely, 0.5))
+    likely = np.where(extent == fire.WATER, 0.0, np.where(extent > fire.WATER, np.nan, likely))
+    probability: np.ndarray = np.clip(likely, 1 - SURE, SURE)
     return probability
 
 
@@ -310,11 +238,9 @@ def burn_class(burned: np.ndarray, islands: np.ndarray, change: np.ndarray, why:
     Codes of ``wildfire_tables.EXTENT_CLASSES``; what was not seen on both dates is never "unburned".
     """
     out = np.where(burned | islands, fire.BURNED, fire.UNBURNED).astype("uint8")
-    out[np.isnan(change)] = fire.FILL
+    out[np.isnan(change)] = FILL
     out[water] = fire.WATER
-    out[why & QC_FLAGS["snow"] != 0] = fire.SNOW
-    out[why & (QC_FLAGS["cloud"] | QC_FLAGS["shadow"]) != 0] = fire.CLOUD
-    out[why & (QC_FLAGS["nodata"] | QC_FLAGS["read_failure"] | QC_FLAGS["layover_shadow"]) != 0] = fire.FILL
+    hide_unseen(out, why)
     return out
 
 
@@ -344,9 +270,8 @@ def severity_class(change: np.ndarray, extent: np.ndarray, /) -> np.ndarray:
 
 @operation(Local(), dtype="float32")
 def burn_confidence(extent: np.ndarray, probability: np.ndarray, /) -> np.ndarray:
-    """Return the probability of the class that is given, (y, x); NaN where nothing was seen, 0.99 for water."""
-    confidence = np.where(extent == fire.BURNED, probability, 1.0 - probability)
-    return np.where(extent == fire.WATER, SURE, np.where(extent <= fire.BURNED, confidence, np.nan))
+    """Return the probability of the class that is given, (y, x); NaN where nothing was seen."""
+    return np.where(extent == fire.BURNED, probability, 1.0 - probability)
 
 
 @operation(Local(), dtype="uint16")

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from mdive.algorithms.flood_tables import CONFIDENCE, QUALITY, uncertainty
+from mdive.algorithms.tables import CLOUD_CLASS, CONFIDENCE, FILL, FILL_CLASS, QUALITY, SNOW_CLASS, share, uncertainty
 from mdive.model.product import ClassEntry, RasterSpec
 
 UNBURNED: Final = 0
 BURNED: Final = 1
 WATER: Final = 20
-SNOW: Final = 252
-CLOUD: Final = 253
-FILL: Final = 255
 
 REGROWTH_HIGH: Final = 1
 REGROWTH_LOW: Final = 2
@@ -23,9 +20,9 @@ HIGH: Final = 6
 
 _NOT_SEEN: Final = (
     ClassEntry(value=WATER, name="water_masked", role="background", title="Water", color="#8fb8de"),
-    ClassEntry(value=SNOW, name="snow", role="unobserved", title="Snow", color="#e0f7fa"),
-    ClassEntry(value=CLOUD, name="cloud", role="unobserved", title="Cloud or its shadow", color="#b0b0b0"),
-    ClassEntry(value=FILL, name="fill", role="unobserved", title="Not observed", color="#4a4a4a"),
+    SNOW_CLASS,
+    CLOUD_CLASS,
+    FILL_CLASS,
 )
 
 EXTENT_CLASSES: Final[tuple[ClassEntry, ...]] = (
@@ -54,9 +51,7 @@ SEVERITY_ORDER: Final = (REGROWTH_HIGH, REGROWTH_LOW, UNBURNED, LOW, MODERATE_LO
 
 EXTENT: Final = RasterSpec(name="extent", long_name="Burned area", dtype="uint8", nodata=FILL, classes=EXTENT_CLASSES)
 SEVERITY: Final = RasterSpec(name="severity", long_name="Burn severity from dNBR", dtype="uint8", nodata=FILL, classes=SEVERITY_CLASSES)
-PROBABILITY: Final = RasterSpec(
-    name="probability", long_name="Probability of burn", dtype="float32", nodata="nan", scale=1e-4, valid_min=0.0, valid_max=1.0
-)
+PROBABILITY: Final = share("probability", "Probability of burn")
 DNBR: Final = RasterSpec(
     name="dnbr", long_name="Difference of the normalised burn ratio, offset removed", dtype="float32", nodata="nan", scale=1e-4
 )

@@ -170,19 +170,18 @@ def _prepared(source: Source, grid: Grid) -> PreparedSource:
     bands: dict[str, dict[str, PlannedBand]] = {}
     domains: dict[str, Window] = {}
     for item in source.items:
-        by_geometry: Window | None = None
+        by_geometry = _geometry_domain(item, grid)
         planned = {}
         for band, asset in item.assets.items():
             claimed = claimed_grid(asset)
-            if claimed is not None:
-                covered = cover(claimed, grid)
-                domain = EVERYWHERE if covered is None else _grown(covered)
-            else:
-                by_geometry = by_geometry or _geometry_domain(item, grid)
-                domain = by_geometry
+            covered = cover(claimed, grid) if claimed is not None else None
+            domain = by_geometry if claimed is None else EVERYWHERE if covered is None else _grown(covered)
+            if domain.intersect(by_geometry).empty:
+                # The item's projection and its footprint contradict each other: the file itself decides which of them is right.
+                claimed, domain = None, by_geometry
             planned[band] = PlannedBand(item.id, band, asset, item.href, domain, claimed)
         bands[item.id] = planned
-        domains[item.id] = _hull([p.domain for p in planned.values()] or [_geometry_domain(item, grid)])
+        domains[item.id] = _hull([p.domain for p in planned.values()] or [by_geometry])
     wide = any(
         np.dtype(item.assets[source.mask.band].dtype).itemsize > 2
         for item in source.items

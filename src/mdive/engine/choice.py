@@ -56,7 +56,8 @@ def choose(
         reasons.extend(Reason(topic="rejected", text=str(r)) for r in found.rejected)
         return Choice(spec, {p: s.key for p, s in picked.items()}, tuple(picked.values()), tuple(reasons))
     if any(s.phase == "post" for s in found.sources) or found.rejected:
-        detail = str(found.rejected[0]) if found.rejected and not any(s.phase == "post" for s in found.sources) else "; ".join(lacking)
+        told = [str(r) for r in found.rejected[:1]] + [f"and {len(found.rejected) - 1} more"] * (len(found.rejected) > 1)
+        detail = "; ".join([*lacking, *told])
         raise NoDataError(
             f"nothing that {catalog} offers for this area and time can be used: {detail}.",
             "Widen the window or the baseline, or try another --catalog; `mdive algorithms` tells what each algorithm needs.",

@@ -7,7 +7,7 @@ import html
 from mdive.config import profile, worker_count
 from mdive.cube import TileIndex
 from mdive.engine.pipelines import graph_of, tiles_of
-from mdive.engine.tiling import footprint, peak_memory, widest_halo
+from mdive.engine.tiling import disk_bytes, footprint, peak_memory, widest_halo
 from mdive.model.base import Document
 from mdive.model.plan import Plan, source_by_key
 from mdive.pipeline.passes import split
@@ -44,7 +44,8 @@ class Explanation(Document):
     tasks: int
     workers: int
     peak_memory: int
-    scratch: int
+    disk: int
+    """Bytes held at the worst moment: checkpoints of all tiles and the products."""
     core_seconds: float
     reasons: tuple[str, ...]
 
@@ -104,7 +105,7 @@ def explain(plan: Plan, *, workers: int | None = None) -> Explanation:
         tasks=len(tiles) * len(passes),
         workers=busy,
         peak_memory=peak_memory(cost.memory, size, halo, busy),
-        scratch=int(cost.scratch * rows * cols),
+        disk=disk_bytes(cost, graph, passes, plan.grid.shape, plan.tiling.size),
         core_seconds=round(SECONDS_PER_MEGAPIXEL * layers * rows * cols / 1e6, 1),
         reasons=tuple(f"{r.topic}: {r.text}" for r in plan.reasons),
     )
@@ -123,7 +124,7 @@ def _rows(e: Explanation) -> list[tuple[str, str]]:
         ),
         ("tasks", f"{e.tasks} on {e.workers} worker{'s' if e.workers != 1 else ''}"),
         ("memory", f"about {_bytes(e.peak_memory)} at the worst moment"),
-        ("scratch", _bytes(e.scratch)),
+        ("disk", f"at most {_bytes(e.disk)} while it runs"),
         ("time", f"about {e.core_seconds / e.workers:,.0f} s of computing on {e.workers} worker{'s' if e.workers != 1 else ''}"),
     ]
 

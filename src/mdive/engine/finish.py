@@ -137,9 +137,9 @@ def raster_reader(job: Job, name: str) -> Callable[[Window], np.ndarray]:
 
 def _raster(job: Job, spec: RasterSpec, staging: Path) -> Written:
     path = f"products/{spec.name}.tif"
+    # Nothing that names a place: the same scenes in another folder, or in another order, give the same file.
     tags = {
         "algorithm": f"{job.plan.algorithm.name} {job.plan.algorithm.version}",
-        "plan": job.plan.identity,
         "references": " ".join(f"https://doi.org/{r}" for r in job.plan.algorithm.references),
     }
     write_cog(_under(staging, path), spec, job.plan.grid, raster_reader(job, spec.name), tags=tags)

@@ -15,7 +15,7 @@ from mdive.engine.finish import finish
 from mdive.engine.folder import MANIFEST, STAGING, is_complete, locked
 from mdive.engine.progress import Progress, Watcher, nobody
 from mdive.engine.report import Report, open_run
-from mdive.engine.tiling import footprint
+from mdive.engine.tiling import disk_bytes, footprint
 from mdive.engine.work import PLAN_FILE, SCRATCH_FOLDER, Job, finish_pass, make_job, missing_tiles, open_job, pass_done, run_tile
 from mdive.errors import MdiveError, RunFolderError
 from mdive.model.plan import Plan, source_by_key
@@ -49,8 +49,8 @@ def run(plan: Plan, out: str | Path, *, runtime: Runtime | None = None, watch: W
     folder = Path(out)
     _refuse_used(folder)
     job = make_job(folder.resolve(), plan)
-    need = footprint(job.graph, job.passes, source_by_key(plan)).scratch * plan.grid.shape[0] * plan.grid.shape[1]
-    check_writable(folder, int(need))
+    cost = footprint(job.graph, job.passes, source_by_key(plan))
+    check_writable(folder, disk_bytes(cost, job.graph, job.passes, plan.grid.shape, plan.tiling.size))
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         _refuse_used(folder)

@@ -22,6 +22,9 @@ READ_OVERHEAD = 2.0
 PROCESS_BASE = 350 * 1024**2
 """Resident bytes of a process that has imported everything and read nothing (measured 300-350 MiB)."""
 
+DOCUMENTS = 16 * 1024**2
+"""Bytes set aside for report, STAC, ledger and the headers of checkpoints (the report of a synthetic event has 60 KiB)."""
+
 SIZES = (4096, 3072, 2048, 1536, 1024, 768, 512, 256)
 """Multiples of the block sizes that COGs have (256, 512, 1024), largest first: larger tiles waste less on halos and cut blocks."""
 
@@ -98,6 +101,18 @@ def tile_size(memory: float, shape: tuple[int, int], *, budget: int, workers: in
 def peak_memory(memory: float, size: int, halo: int, workers: int) -> int:
     """Return the bytes that a run is expected to hold at its worst moment."""
     return int(PROCESS_BASE + workers * memory * (size + 2 * halo) ** 2)
+
+
+def disk_bytes(cost: Footprint, graph: Graph, passes: Sequence[Pass], shape: tuple[int, int], size: int) -> int:
+    """Return the bytes that a run may hold on disk at its worst moment: all checkpoints, and the products being staged."""
+    edge = min(size, *shape)
+    margin = max(p.margin for p in passes)
+    # What a tile keeps reaches beyond it by the margin of its pass.
+    scratch = cost.scratch * (edge + 2 * margin) ** 2 / edge**2
+    stored = [np.dtype(node.dtype).itemsize for node in graph.outputs.values()]
+    # Noise does not shrink: each product with its overviews (a third more), and the image that the largest one is copied from.
+    products = 4 / 3 * sum(stored) + max(stored)
+    return DOCUMENTS + int((scratch + products) * shape[0] * shape[1])
 
 
 def widest_halo(passes: Sequence[Pass]) -> int:

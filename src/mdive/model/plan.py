@@ -191,10 +191,14 @@ class Plan(Document):
 
     @property
     def identity(self) -> str:
-        """The sha256 of what decides the result: not of tiling, profile, software or the planner's words."""
+        """The sha256 of what decides the result: not of how it is computed (tiling, profile, software), nor of words for people."""
         from mdive.model.base import digest
 
-        return digest(self.model_dump(mode="json", exclude_none=True, exclude={"tiling", "profile", "software", "reasons"}))
+        dumped = self.model_dump(mode="json", exclude_none=True, exclude={"tiling", "profile", "software", "reasons", "catalog"})
+        dumped["event"] = {k: v for k, v in dumped["event"].items() if k not in {"description", "catalog"}}
+        dumped["event_class"] = {k: v for k, v in dumped["event_class"].items() if k in {"name", "limits", "significance"}}
+        dumped["algorithm"].pop("package")
+        return digest(dumped)
 
 
 def source_by_key(plan: Plan) -> Mapping[str, Source]:

@@ -1,0 +1,153 @@
+"""Faults of the data and of the disk, through the command line: said in two lines, nothing lost, nothing called dry."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from mdive.products import read_ledger
+from mdive.testing import make_flood_event
+
+MDIVE = [sys.executable, "-m", "mdive"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_flood_event(tmp_path_factory.mktemp("made"), seed=5, size_km=5.0)
+
+
+@pytest.fixture
+def catalogue(made, tmp_path):
+    folder = tmp_path / "catalogue"
+    shutil.copytree(made.folder, folder)
+    return folder
+
+
+def mdive(*arguments, **options):
+    return subprocess.run([*MDIVE, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False, **options)
+
+
+def run(folder, out, *more, **options):
+    return mdive("run", "--event", folder / "event.yaml", "--catalog", folder / "catalog.json", "--out", out, *more, **options)
+
+
+def item_of(folder, word):
+    (path,) = [p for p in folder.glob("*.json") if word in p.name and json.loads(p.read_text()).get("type") == "Feature"]
+    return path, json.loads(path.read_text())
+
+
+def two_lines(said):
+    lines = [line for line in said.stderr.splitlines() if line.strip()]
+    assert len(lines) == 2, said.stderr
+    assert said.stdout == ""
+    return said.stderr
+
+
+def rasters(out):
+    manifest = json.loads((out / "manifest.json").read_text())
+    return {p["name"]: p["sha256"] for p in manifest["products"] if p["path"].endswith(".tif")}
+
+
+def test_a_band_that_no_item_has(catalogue, tmp_path):
+    path, item = item_of(catalogue, "20240313")
+    item["assets"] = {"thumbnail": {"href": "thumbnail.png", "type": "image/png"}}
+    path.write_text(json.dumps(item))
+    said = run(catalogue, tmp_path / "out")
+    assert said.returncode == 4
+    assert "synthetic-sar-20240313" in two_lines(said)
+    assert not (tmp_path / "out").exists()
+
+
+def reproject(item, code):
+    item["properties"]["proj:code"] = code
+    for asset in item["assets"].values():
+        if "proj:code" in asset:
+            asset["proj:code"] = code
+
+
+def test_a_catalogue_that_names_another_crs_than_its_files_have(made, catalogue, tmp_path):
+    """File and footprint agree, the item's projection does not: two witnesses against one."""
+    path, item = item_of(catalogue, "20240313")
+    reproject(item, "EPSG:32634")
+    path.write_text(json.dumps(item))
+    assert run(catalogue, tmp_path / "out").returncode == 0
+    assert run(made.folder, tmp_path / "right").returncode == 0
+    with (
+        rasterio.open(tmp_path / "out" / "products" / "extent.tif") as a,
+        rasterio.open(tmp_path / "right" / "products" / "extent.tif") as b,
+    ):
+        np.testing.assert_array_equal(a.read(1), b.read(1))
+
+
+def test_a_file_that_lies_elsewhere_than_its_catalogue_says(catalogue, tmp_path):
+    """The file itself is in another place: nothing of it is used, and nobody calls it dry."""
+    for path in catalogue.glob("sar_post_*.tif"):
+        with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+            dataset.crs = rasterio.CRS.from_epsg(32634)
+    out = tmp_path / "out"
+    said = run(catalogue, out)
+    assert said.returncode == 5, said.stderr
+    rows = read_ledger(out / "ledger.parquet")
+    assert {(r["cause"], r["band"]) for r in rows} == {("misplaced", "vv"), ("misplaced", "vh")}
+    with rasterio.open(out / "products" / "extent.tif") as extent, rasterio.open(out / "products" / "cause.tif") as cause:
+        causes = cause.read(1)
+        assert set(np.unique(extent.read(1))) == {255}
+        assert set(np.unique(causes)) <= {3, 255}
+    for band in ("vv", "vh"):
+        assert sum(r["pixels"] for r in rows if r["band"] == band) == (causes == 3).sum()
+
+
+def test_a_folder_that_cannot_be_written(catalogue):
+    said = run(catalogue, "/proc/mdive-out")
+    assert said.returncode == 1
+    two_lines(said)
+
+
+@pytest.mark.parametrize("limit", [150, 400, 900])
+def test_a_disk_that_is_full_in_the_middle_of_a_run(catalogue, tmp_path, limit):
+    """Files cannot grow beyond a limit: checkpoints or products fail, resume ends the run to the same bytes."""
+    out, calm = tmp_path / "out", tmp_path / "calm"
+    assert run(catalogue, calm, "--tile-size", "256").returncode == 0
+
+    def small() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit << 10, limit << 10))
+
+    # Compiled kernels are cached in files, too; without the cache the limit meets only what a run writes.
+    said = run(catalogue, out, "--tile-size", "256", preexec_fn=small, env={**os.environ, "NUMBA_CACHE_DIR": str(calm)})
+    assert not (out / "manifest.json").exists()
+    assert said.returncode == 1
+    assert "Traceback" not in said.stderr
+    assert "could not be written" in said.stderr
+    assert mdive("verify", out).returncode == 1
+    assert mdive("resume", out).returncode == 0
+    assert rasters(out) == rasters(calm)
+
+
+def test_a_folder_on_a_full_disk_is_refused_before_anything_is_written(catalogue, tmp_path, monkeypatch):
+    from mdive.cli import main
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 40, 1 << 40, 5 << 20))
+    out = tmp_path / "out"
+    command = ["mdive", "run", "--event", catalogue / "event.yaml", "--catalog", catalogue / "catalog.json", "--out", out]
+    monkeypatch.setattr(sys, "argv", list(map(str, command)))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert not out.exists()
+
+
+def test_what_was_found_does_not_depend_on_where_it_was_started(catalogue, tmp_path):
+    assert run(catalogue, tmp_path / "a").returncode == 0
+    said = mdive("run", "--event", "event.yaml", "--catalog", "catalog.json", "--out", "../b", cwd=catalogue)
+    assert said.returncode == 0, said.stderr
+    assert rasters(tmp_path / "a") == rasters(tmp_path / "b")
+    assert Path(tmp_path / "b" / "manifest.json").exists()
