@@ -33,7 +33,7 @@ def blocks(text):
         caption, body = "", match["body"]
         if body.startswith(":caption:"):
             head, _, body = body.partition("\n")
-            caption, body = head.removeprefix(":caption:").strip(), body.removeprefix("\n")
+            caption, body = head.removeprefix(":caption:").strip(" `"), body.removeprefix("\n")
         found.append(Block(kind, caption, body, int(match["exit"] or 0)))
     return found
 

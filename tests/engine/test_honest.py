@@ -66,6 +66,21 @@ def test_what_another_observation_saw_is_not_lost(flood, tmp_path):
     assert not (read(report, "cause") == 3).any()
 
 
+@pytest.mark.parametrize(("tolerated", "status"), [(0.3, "partial"), (0.4, "complete")])
+def test_an_event_may_tolerate_failed_reads_but_not_hide_them(flood, tmp_path, tolerated, status):
+    """One of three rasters is gone."""
+    folder = tmp_path / "catalogue"
+    shutil.copytree(flood.made.catalog.parent, folder)
+    event = flood.event.model_copy(update={"intent": flood.event.intent.model_copy(update={"max_failed_fraction": tolerated})})
+    plan = mdive.plan(event, catalog=str(folder / flood.made.catalog.name))
+    assert sum(len(i.assets) for s in plan.sources for i in s.items) == 3
+    delete(next(s for s in plan.sources if s.phase == "post").items[0].assets["vv"].href)
+    report = mdive.run(plan, tmp_path / "run")
+    assert report.status == status
+    assert len(read_ledger(report.path("ledger"))) > 0
+    assert (read(report, "cause") == 3).any()
+
+
 def test_nothing_to_see_is_an_answer(cases, tmp_path):
     case = cases / "flood-paraguay-34417"
     plan = mdive.plan(load_event(case / "event.yaml"), catalog=str(case / "catalog.json"))

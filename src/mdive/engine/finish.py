@@ -37,7 +37,7 @@ from mdive.products import (
     write_stac,
 )
 from mdive.provenance import read_inputs
-from mdive.quality import HIGH_PROBABILITY, LOW_PROBABILITY, Evidence, assess
+from mdive.quality import FAILED_READS, HIGH_PROBABILITY, LOW_PROBABILITY, Evidence, assess
 
 GEOTIFF = "image/tiff; application=geotiff; profile=cloud-optimized"
 PARQUET = "application/vnd.apache.parquet"
@@ -71,13 +71,15 @@ def finish(job: Job, *, started: datetime) -> None:
         write_polygons(target, paths["extent"], specs["extent"], plan.grid, probability_path=paths.get("probability"))
         written.append(Written(POLYGONS, f"products/{POLYGONS}.parquet", PARQUET))
     quality = _quality(plan, specs, paths, rows)
+    partial = any(c.name == FAILED_READS and c.status != "pass" for c in quality.checks)
     write_ledger(_under(staging, "ledger.parquet"), rows)
     write_json_atomic(staging / "quality.json", quality.model_dump(mode="json", exclude_none=True))
     written += [Written("ledger", "ledger.parquet", PARQUET), Written("quality", "quality.json", "application/json")]
     files = [_measured(w, staging) for w in written]
     provenance = _provenance(plan, files, started)
     write_json_atomic(staging / "provenance.json", provenance.model_dump(mode="json", exclude_none=True))
-    write_report(_under(staging, "report.html"), plan=plan, quality=quality, provenance=provenance, rasters=paths, specs=specs, ledger=rows)
+    page = _under(staging, "report.html")
+    write_report(page, plan=plan, quality=quality, provenance=provenance, rasters=paths, specs=specs, ledger=rows, partial=partial)
     written += [Written("provenance", "provenance.json", "application/json"), Written("report", "report.html", "text/html")]
     listed = [f for f in files if f.name in specs or f.name == POLYGONS]
     ended, answer = provenance.activity.ended, _answer(quality)
@@ -99,7 +101,7 @@ def finish(job: Job, *, started: datetime) -> None:
     manifest = Manifest(
         run_id=job.scratch.identity[:16],
         plan_identity=plan.identity,
-        status="partial" if rows else "complete",
+        status="partial" if partial else "complete",
         decision=quality.decision,
         products=tuple(products),
         created=provenance.activity.ended,
@@ -174,6 +176,7 @@ def _quality(plan: Plan, specs: Mapping[str, RasterSpec], paths: Mapping[str, Pa
         unobserved={name: causes[name].area_m2 for _, name, _ in CAUSES if name != "observed" and causes[name].pixels},
         failed_reads=len({(r["source"], r["item"], r["band"]) for r in rows}),
         planned_reads=sum(len(i.assets) for s in plan.sources for i in s.items),
+        tolerated_share=plan.event.get("intent", {}).get("max_failed_fraction", 0.0),
         fallback_share=min(1.0, flagged / observed) if observed else 0.0,
     )
     return assess(evidence, kind.limits, kind.significance)

@@ -55,6 +55,6 @@ class Intent(UserDocument):
     parameters: dict[Name, Parameter] = Field(default_factory=dict)
     """Values for parameters of the algorithm, by name. Default: the algorithm's own."""
     max_failed_fraction: Annotated[Number, Field(ge=0, le=1)] = 0.0
-    """Share (0 to 1) of the planned reads that may fail before a run counts as partial. Default: none."""
+    """Share (0 to 1) of the planned reads (bands of items) that may fail before a run counts as partial. Default: none."""
     max_observations: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = None
     """At most this many observations per source, the best first. Default: as many as the algorithm wants."""

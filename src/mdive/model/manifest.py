@@ -37,7 +37,7 @@ class Manifest(Document):
     plan_identity: Sha256
     """Identity of the plan that was carried out."""
     status: Literal["complete", "partial"]
-    """``partial``: something that the plan names could not be read; the ledger says what."""
+    """``partial``: more of what the plan names could not be read than ``intent.max_failed_fraction`` allows; the ledger says what."""
     decision: Decision
     """Whether there is an event, none worth the name, or nothing could be seen."""
     products: tuple[ProductFile, ...]

@@ -39,6 +39,7 @@ def write_report(
     rasters: Mapping[str, Path],
     specs: Mapping[str, RasterSpec],
     ledger: Sequence[Mapping[str, Any]] = (),
+    partial: bool = False,
 ) -> None:
     """Write the report of a run.
 
@@ -52,6 +53,8 @@ def write_report(
         The rasters ``extent`` and ``cause``, and the tables of the products.
     ledger
         Reads that failed.
+    partial
+        Whether more of them failed than the event tolerates.
 
     Raises
     ------
@@ -73,7 +76,7 @@ def write_report(
         quality=quality,
         provenance=provenance,
         catalog=without_query(plan.catalog),
-        partial=bool(ledger),
+        partial=partial,
         failed=len({(r["source"], r["item"], r["band"]) for r in ledger}),
         decision=title,
         decision_style=style,

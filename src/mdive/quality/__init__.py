@@ -1,5 +1,5 @@
 """How good a result is."""
 
-from mdive.quality.assess import HIGH_PROBABILITY, LOW_PROBABILITY, Evidence, assess
+from mdive.quality.assess import FAILED_READS, HIGH_PROBABILITY, LOW_PROBABILITY, Evidence, assess
 
-__all__ = ["HIGH_PROBABILITY", "LOW_PROBABILITY", "Evidence", "assess"]
+__all__ = ["FAILED_READS", "HIGH_PROBABILITY", "LOW_PROBABILITY", "Evidence", "assess"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from mdive.model.event_class import Limit, Significance
 from mdive.model.fields import Decision
@@ -13,6 +14,9 @@ LOW_PROBABILITY = 0.84
 HIGH_PROBABILITY = 0.16
 """Bounds of the headline: one standard deviation either side of the decision (the normal distribution holds 0.16 and 0.84 there), so that the
 true area lies within [low, high] in about two cases of three if the probabilities are calibrated."""
+
+FAILED_READS = "failed_reads"
+"""Name of the check whose failure makes a run partial."""
 
 FALLBACK_REVIEW = 0.5
 """Share of the observed area above which a method that fell back on its defaults is for a person to look at: it decided most of the map."""
@@ -30,6 +34,8 @@ class Evidence:
     unobserved: Mapping[str, float]
     failed_reads: int
     planned_reads: int
+    tolerated_share: float = 0.0
+    """Share of the planned reads that may fail before the result is partial."""
     fallback_share: float = 0.0
     """Share of the observed area that carries a flag of a method's fallback."""
 
@@ -75,8 +81,10 @@ def _observed(share: float, limit: Limit) -> Check:
 
 def _reads(evidence: Evidence) -> Check:
     failed, planned = evidence.failed_reads, evidence.planned_reads
+    share = failed / planned if planned else 0.0
     text = f"{failed} of {planned} reads failed; the ledger names them." if failed else "Everything that was planned could be read."
-    return Check(name="failed_reads", status="review" if failed else "pass", value=float(failed), limit=0.0, text=text)
+    status: Literal["pass", "review"] = "review" if share > evidence.tolerated_share else "pass"
+    return Check(name=FAILED_READS, status=status, value=share, limit=evidence.tolerated_share, text=text)
 
 
 def _method(evidence: Evidence) -> Check:
