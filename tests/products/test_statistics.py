@@ -137,6 +137,11 @@ def test_causes_and_flags(tmp_path, specs, make_grid, save):
     assert flag_areas(qc_path, grid, 1 << 10 | 1 << 14) == pytest.approx(1280 * pixel)
     assert flag_areas(qc_path, grid, 1 << 10, where=cause_path) == pytest.approx(480 * pixel)
     assert flag_areas(qc_path, grid, 1 << 3) == 0
+    extent = np.zeros((64, 64), np.uint8)
+    extent[30:40], extent[40:45] = 1, 2
+    classes = save(tmp_path / "e.tif", specs.extent, grid, extent)
+    assert flag_areas(qc_path, grid, 1 << 10, where=cause_path, classes=(classes, {1, 2})) == pytest.approx(150 * pixel)
+    assert flag_areas(qc_path, grid, 1 << 10, classes=(classes, {0})) == pytest.approx(490 * pixel)
 
 
 def test_a_grid_beyond_its_projection_is_refused_where_it_holds_data(tmp_path, specs, make_grid, save):

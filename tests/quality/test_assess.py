@@ -102,6 +102,20 @@ def test_each_doubt_lowers_the_grade_and_is_said():
     assert assess(replace(evidence(), fallback_share=0.5), LIMITS, LEAST).grade == "A"
 
 
+@pytest.mark.parametrize(("found", "check"), [(0.95, "pass"), (0.9, "pass"), (0.89, "review"), (0.4, "block")])
+def test_known_water_is_the_truth_that_every_scene_brings_along(found, check):
+    limits = LIMITS | {"permanent_water_recall": Limit(review=0.9, block=0.5)}
+    quality = assess(evidence(known_m2=1e6, recalled_m2=found * 1e6), limits, LEAST)
+    assert status(quality, "permanent_water_recall") == check
+    assert quality.grade == {"pass": "A", "review": "B", "block": "D"}[check]
+
+
+def test_a_pond_says_nothing_about_a_method():
+    limits = LIMITS | {"permanent_water_recall": Limit(review=0.9)}
+    assert "permanent_water_recall" not in {c.name for c in assess(evidence(known_m2=9e3), limits, LEAST).checks}
+    assert "permanent_water_recall" not in {c.name for c in assess(evidence(known_m2=9e5), LIMITS, LEAST).checks}
+
+
 areas = st.floats(0, 1e12, allow_nan=False)
 
 

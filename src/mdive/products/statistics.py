@@ -11,7 +11,7 @@ Areas are summed as integers (multiples of 2**-24 of a nominal pixel), so no ord
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +162,9 @@ def cause_areas(path: Path, grid: Grid) -> dict[str, ClassArea]:
     return {name: counted.row(value, name, "unobserved" if value else "background") for value, name, _ in CAUSES}
 
 
-def flag_areas(path: Path, grid: Grid, mask: int, *, where: Path | None = None) -> float:
+def flag_areas(
+    path: Path, grid: Grid, mask: int, *, where: Path | None = None, classes: tuple[Path, Collection[int]] | None = None
+) -> float:
     """Return the area in m² of the pixels of a flag raster that have any bit of ``mask``.
 
     Parameters
@@ -175,15 +177,19 @@ def flag_areas(path: Path, grid: Grid, mask: int, *, where: Path | None = None) 
         Bits to look for.
     where
         Raster of causes on the same grid: only pixels that were observed count.
+    classes
+        Class raster on the same grid, and values of it: only pixels of these classes count.
     """
     counted = _Counter(grid, 2, {1})
+    only: list[tuple[Path, Collection[int]]] = [(where, (_OBSERVED,))] if where else []
+    only += [classes] if classes else []
     with ExitStack() as stack:
         flags = stack.enter_context(rasterio.open(path))
-        causes = stack.enter_context(rasterio.open(where)) if where else None
+        filters = [(stack.enter_context(rasterio.open(p)), np.array(sorted(values))) for p, values in only]
         for window in windows(grid):
             found = (flags.read(1, window=raster_window(window)) & mask) != 0
-            if causes:
-                found &= causes.read(1, window=raster_window(window)) == _OBSERVED
+            for dataset, values in filters:
+                found &= np.isin(dataset.read(1, window=raster_window(window)), values)
             counted.add(found.astype(np.uint8), window)
     return counted.units[1] * counted.unit_m2
 

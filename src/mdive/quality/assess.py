@@ -18,6 +18,9 @@ true area lies within [low, high] in about two cases of three if the probabiliti
 FAILED_READS = "failed_reads"
 """Name of the check whose failure makes a run partial."""
 
+RECALL = "permanent_water_recall"
+"""Name of the check that needs no truth: water that has always been there is known, and a method that misses it misses more."""
+
 FALLBACK_REVIEW = 0.5
 """Share of the observed area above which a method that fell back on its defaults is for a person to look at: it decided most of the map."""
 
@@ -38,6 +41,10 @@ class Evidence:
     """Share of the planned reads that may fail before the result is partial."""
     fallback_share: float = 0.0
     """Share of the observed area that carries a flag of a method's fallback."""
+    known_m2: float = 0.0
+    """Observed area that was known beforehand to be what the method looks for (water that has always been there)."""
+    recalled_m2: float = 0.0
+    """That part of it which the method found."""
 
 
 def assess(evidence: Evidence, limits: Mapping[str, Limit], significance: Significance) -> Quality:
@@ -48,13 +55,15 @@ def assess(evidence: Evidence, limits: Mapping[str, Limit], significance: Signif
     evidence
         What was measured.
     limits
-        The event class's limits by measure; ``observed_share`` is the one known here.
+        The event class's limits by measure; ``observed_share`` and ``permanent_water_recall`` are known here.
     significance
         The smallest thing that is called an event.
     """
     event = sum(c.area_m2 for c in evidence.classes if c.role == "event")
     share = min(1.0, evidence.observed_m2 / evidence.area_m2) if evidence.area_m2 else 0.0
     checks = [_observed(share, limits.get("observed_share", Limit())), _reads(evidence), _method(evidence)]
+    if RECALL in limits and evidence.known_m2 >= significance.min_area_ha * 1e4 and evidence.known_m2 > 0:
+        checks.append(_recall(evidence, limits[RECALL]))
     decision, why = _decide(event, evidence.observed_m2, share, limits.get("observed_share", Limit()), significance)
     grade = _grade(checks, decision)
     return Quality(
@@ -95,6 +104,15 @@ def _method(evidence: Evidence) -> Check:
     return Check(
         name="method_fallback", status="review" if share > FALLBACK_REVIEW else "pass", value=share, limit=FALLBACK_REVIEW, text=text
     )
+
+
+def _recall(evidence: Evidence, limit: Limit) -> Check:
+    share = min(1.0, evidence.recalled_m2 / evidence.known_m2)
+    text = f"The method found {share:.0%} of {evidence.known_m2 / 1e6:.2f} km² that are known to be permanent water."
+    if limit.block is not None and share < limit.block:
+        return Check(name=RECALL, status="block", value=share, limit=limit.block, text=text)
+    status: Literal["pass", "review"] = "review" if limit.review is not None and share < limit.review else "pass"
+    return Check(name=RECALL, status=status, value=share, limit=limit.review, text=text)
 
 
 def _decide(event: float, observed: float, share: float, limit: Limit, significance: Significance) -> tuple[Decision, str]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mdive.pipeline.window import Window
 from mdive.testing import _catalog as stac
 from mdive.testing._burn import severity
-from mdive.testing._cover import COVER_NAMES, FOREST, cover
+from mdive.testing._cover import FOREST, cover
 from mdive.testing._landscape import MOUNTAIN, Landscape
 from mdive.testing._optical import CloudField, Sky, reflectance
-from mdive.testing._raster import Layer, Planes, write_layers
-from mdive.testing._scenes import COLLECTIONS, OUTSIDE, Counts, optical_scenes, static_scenes
-from mdive.testing._setting import SyntheticEvent, make_setting, require, require_names
+from mdive.testing._raster import Layer, Planes
+from mdive.testing._recipe import Recipe, ground_layers, ground_planes, make_event, truth_layer
+from mdive.testing._scenes import optical_scenes
+from mdive.testing._setting import Frame, SyntheticEvent, make_setting, require, require_names
 
-TRUTH = ((0, "not_event"), (1, "event"), (OUTSIDE, "unknown"))
+TRUTH = ((0, "not_event"), (1, "event"))
 TIMES = {"pre": stac.instant("2023-07-18T10:12:00"), "post": stac.instant("2023-08-22T10:12:00")}
 WINDOW, BASELINE = ("2023-08-01", "2023-08-31"), ("2023-06-20", "2023-07-31")
 SUNS = {"pre": (143.0, 61.0), "post": (151.0, 53.0)}
