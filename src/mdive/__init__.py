@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mdive.engine.planning import plan
     from mdive.engine.report import open_run
     from mdive.engine.run import resume, run
-    from mdive.model import Area, Event, Intent, Plan, TimeWindow
+    from mdive.model import Area, Event, Intent, Plan, TimeWindow, load_event
 
 __all__ = [
     "Area",
@@ -33,6 +33,7 @@ __all__ = [
     "connect",
     "explain",
     "load",
+    "load_event",
     "open_run",
     "plan",
     "resume",
@@ -50,6 +51,7 @@ _WHERE = {
     "connect": "mdive.engine.connect",
     "explain": "mdive.engine.explain",
     "load": "mdive.engine.lazy",
+    "load_event": "mdive.model",
     "open_run": "mdive.engine.report",
     "plan": "mdive.engine.planning",
     "resume": "mdive.engine.run",

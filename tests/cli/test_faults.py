@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import subprocess
@@ -23,6 +22,14 @@ MDIVE = [sys.executable, "-m", "mdive"]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     return make_flood_event(tmp_path_factory.mktemp("made"), seed=5, size_km=5.0)
+
+
+@pytest.fixture(scope="module")
+def calm(made, tmp_path_factory):
+    """The rasters of an undisturbed run."""
+    out = tmp_path_factory.mktemp("calm") / "out"
+    assert run(made.folder, out, "--tile-size", "256").returncode == 0
+    return out
 
 
 @pytest.fixture
@@ -74,17 +81,14 @@ def reproject(item, code):
             asset["proj:code"] = code
 
 
-def test_a_catalogue_that_names_another_crs_than_its_files_have(made, catalogue, tmp_path):
+def test_a_catalogue_that_names_another_crs_than_its_files_have(catalogue, calm, tmp_path):
     """File and footprint agree, the item's projection does not: two witnesses against one."""
     path, item = item_of(catalogue, "20240313")
     reproject(item, "EPSG:32634")
     path.write_text(json.dumps(item))
     assert run(catalogue, tmp_path / "out").returncode == 0
-    assert run(made.folder, tmp_path / "right").returncode == 0
-    with (
-        rasterio.open(tmp_path / "out" / "products" / "extent.tif") as a,
-        rasterio.open(tmp_path / "right" / "products" / "extent.tif") as b,
-    ):
+    found, right = (folder / "products" / "extent.tif" for folder in (tmp_path / "out", calm))
+    with rasterio.open(found) as a, rasterio.open(right) as b:
         np.testing.assert_array_equal(a.read(1), b.read(1))
 
 
@@ -112,17 +116,16 @@ def test_a_folder_that_cannot_be_written(catalogue):
     two_lines(said)
 
 
-@pytest.mark.parametrize("limit", [150, 400, 900])
-def test_a_disk_that_is_full_in_the_middle_of_a_run(catalogue, tmp_path, limit):
+@pytest.mark.parametrize("limit", [150, 400])
+def test_a_disk_that_is_full_in_the_middle_of_a_run(catalogue, calm, tmp_path, limit):
     """Files cannot grow beyond a limit: checkpoints or products fail, resume ends the run to the same bytes."""
-    out, calm = tmp_path / "out", tmp_path / "calm"
-    assert run(catalogue, calm, "--tile-size", "256").returncode == 0
+    out = tmp_path / "out"
 
     def small() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit << 10, limit << 10))
 
-    # Compiled kernels are cached in files, too; without the cache the limit meets only what a run writes.
-    said = run(catalogue, out, "--tile-size", "256", preexec_fn=small, env={**os.environ, "NUMBA_CACHE_DIR": str(calm)})
+    # The calm run has filled the cache of compiled kernels, so the limit meets only what a run writes.
+    said = run(catalogue, out, "--tile-size", "256", preexec_fn=small)
     assert not (out / "manifest.json").exists()
     assert said.returncode == 1
     assert "Traceback" not in said.stderr
@@ -145,9 +148,8 @@ def test_a_folder_on_a_full_disk_is_refused_before_anything_is_written(catalogue
     assert not out.exists()
 
 
-def test_what_was_found_does_not_depend_on_where_it_was_started(catalogue, tmp_path):
-    assert run(catalogue, tmp_path / "a").returncode == 0
+def test_what_was_found_does_not_depend_on_where_it_was_started(catalogue, calm, tmp_path):
     said = mdive("run", "--event", "event.yaml", "--catalog", "catalog.json", "--out", "../b", cwd=catalogue)
     assert said.returncode == 0, said.stderr
-    assert rasters(tmp_path / "a") == rasters(tmp_path / "b")
+    assert rasters(tmp_path / "b") == rasters(calm)
     assert Path(tmp_path / "b" / "manifest.json").exists()

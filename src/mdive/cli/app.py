@@ -28,7 +28,15 @@ app = typer.Typer(
     epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 bad input, 4 no data, 5 partial, 130 interrupted.",
 )
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+MAX_PLAN_BYTES = 256 * 1024**2
+"""A plan is written by mdive and names every item: 100,000 items of four bands are some 100 MB."""
+
 EventFile = Annotated[Path, typer.Option("--event", "-e", help="Event document (YAML or JSON).", show_default=False)]
+EventOrPlan = Annotated[
+    Path, typer.Option("--event", "-e", help="Event document, or a plan that `mdive plan --out` wrote.", show_default=False)
+]
 Catalog = Annotated[
     str | None, typer.Option("--catalog", "-c", help="Provider name, URL of a STAC API, or path of a catalogue. Default: the event's own.")
 ]
@@ -46,7 +54,7 @@ Folder = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
 
 @app.command()
 def run(
-    event: EventFile,
+    event: EventOrPlan,
     out: Out,
     catalog: Catalog = None,
     profile: ProfileName = None,
@@ -57,14 +65,13 @@ def run(
     as_json: AsJson = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan and explain; read and write nothing.")] = False,
 ) -> None:
-    """Plan an event and run it into a folder."""
+    """Plan an event and run it into a folder; or run a plan that was made before."""
     import mdive
     from mdive.engine.run import check_out
 
     connected = mdive.connect(runtime, workers=workers)
-    document = _event(event)
     check_out(out)
-    plan = _plan(document, catalog, profile, workers, tile_size, param)
+    plan = _planned(event, catalog, profile, workers, tile_size, param)
     if dry_run:
         _explain(plan, workers, as_json=as_json)
         return
@@ -110,9 +117,7 @@ def plan(
 
 @app.command()
 def explain(
-    event: Annotated[
-        Path, typer.Option("--event", "-e", help="Event document, or a plan that `mdive plan --out` wrote.", show_default=False)
-    ],
+    event: EventOrPlan,
     catalog: Catalog = None,
     profile: ProfileName = None,
     workers: Workers = None,
@@ -121,12 +126,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Say what a plan will read, compute and hold, before it does."""
-    from mdive.model import Plan, load_document
-
-    if event.suffix == ".json" and event.is_file() and '"pipeline"' in event.read_text()[:10_000_000]:
-        made = load_document(event, Plan)
-    else:
-        made = _plan(_event(event), catalog, profile, workers, tile_size, param)
+    made = _planned(event, catalog, profile, workers, tile_size, param)
     _explain(made, workers, as_json=as_json)
 
 
@@ -305,6 +305,22 @@ def _event(path: Path) -> Event:
     return load_event(path)
 
 
+def _planned(
+    path: Path, catalog: str | None, profile: str | None, workers: int | None, tile_size: int | None, param: list[str] | None
+) -> Plan:
+    """Return the plan that a file holds, or make one of the event in it."""
+    from mdive.model import Plan, load_document, load_mapping
+
+    if path.suffix != ".json" or "pipeline" not in load_mapping(path, max_bytes=MAX_PLAN_BYTES):
+        return _plan(_event(path), catalog, profile, workers, tile_size, param)
+    given = {"--catalog": catalog, "--profile": profile, "--tile-size": tile_size, "--param": param}
+    if named := [name for name, value in given.items() if value]:
+        raise UsageError(
+            f"{path} is a plan, and {named[0]} would change it.", f"Make another: mdive plan --event EVENT {named[0]} ... --out PLAN."
+        )
+    return load_document(path, Plan, max_bytes=MAX_PLAN_BYTES)
+
+
 def _plan(
     event: Event, catalog: str | None, profile: str | None, workers: int | None, tile_size: int | None, param: list[str] | None
 ) -> Plan:
@@ -370,8 +386,11 @@ def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False))
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: a queue or an operator wants the process to end."""
+KEPT = "Finished tiles are kept: `mdive resume FOLDER` goes on from them."
+
+
+class _Terminated(BaseException):
+    """SIGTERM: a queue or an operator wants the process to end. No KeyboardInterrupt, because typer answers that one itself."""
 
 
 def _terminate(_signal: int, _frame: Any) -> NoReturn:
@@ -380,24 +399,30 @@ def _terminate(_signal: int, _frame: Any) -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line; every error of mdive is two lines and an exit code."""
-    logging.basicConfig(level=os.environ.get("MDIVE_LOG", "INFO").upper(), format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
-    for noisy in ("rasterio", "odc", "botocore", "urllib3", "httpx", "numba", "distributed"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        _log_to_stderr()
         code = app(standalone_mode=False)
+        if code == EXIT_INTERRUPTED:
+            talk.refuse("interrupted.", KEPT)
     except MdiveError as error:
         talk.refuse(error.message, error.hint)
         code = error.exit_code
     except _Terminated:
-        talk.refuse("stopped by SIGTERM.", "Finished tiles are kept: `mdive resume FOLDER` goes on from them.")
-        code = 143
-    except (KeyboardInterrupt, typer.Abort):
-        talk.refuse("interrupted.", "Finished tiles are kept: `mdive resume FOLDER` goes on from them.")
-        code = EXIT_INTERRUPTED
+        talk.refuse("stopped by SIGTERM.", KEPT)
+        code = 128 + signal.SIGTERM
     except Exception as error:  # noqa: BLE001 - the last door: no traceback at a user
         code = _unexpected(error)
     sys.exit(code if isinstance(code, int) else EXIT_OK)
+
+
+def _log_to_stderr() -> None:
+    level = os.environ.get("MDIVE_LOG", "INFO").upper()
+    if level not in LEVELS:
+        raise UsageError(f"MDIVE_LOG={level.lower()} is no level of a log.", f"Choose {', '.join(name.lower() for name in LEVELS)}.")
+    logging.basicConfig(level=level, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    for noisy in ("rasterio", "odc", "botocore", "urllib3", "httpx", "numba", "distributed"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
 def _unexpected(error: Exception) -> int:

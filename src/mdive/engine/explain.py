@@ -125,7 +125,7 @@ def _rows(e: Explanation) -> list[tuple[str, str]]:
         ("tasks", f"{e.tasks} on {e.workers} worker{'s' if e.workers != 1 else ''}"),
         ("memory", f"about {_bytes(e.peak_memory)} at the worst moment"),
         ("disk", f"at most {_bytes(e.disk)} while it runs"),
-        ("time", f"about {e.core_seconds / e.workers:,.0f} s of computing on {e.workers} worker{'s' if e.workers != 1 else ''}"),
+        ("time", f"about {max(e.core_seconds / e.workers, 1):,.0f} s of computing on {e.workers} worker{'s' if e.workers != 1 else ''}"),
     ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mdive.engine.folder import MANIFEST, STAGING
-from mdive.engine.pipelines import spec_of
+from mdive.engine.pipelines import PROBABILITY, spec_of
 from mdive.engine.specs import CAUSE, POLYGONS
 from mdive.engine.work import PLAN_FILE, Job
 from mdive.model.event_class import EventClass
@@ -68,7 +68,7 @@ def finish(job: Job, *, started: datetime) -> None:
     paths = {w.name: staging / w.path for w in written}
     if POLYGONS in plan.products:
         target = _under(staging, f"products/{POLYGONS}.parquet")
-        write_polygons(target, paths["extent"], specs["extent"], plan.grid, probability_path=paths.get("probability"))
+        write_polygons(target, paths["extent"], specs["extent"], plan.grid, probability_path=paths.get(PROBABILITY))
         written.append(Written(POLYGONS, f"products/{POLYGONS}.parquet", PARQUET))
     quality = _quality(plan, specs, paths, rows)
     partial = any(c.name == FAILED_READS and c.status != "pass" for c in quality.checks)
@@ -161,7 +161,7 @@ def _measured(entry: Written, folder: Path) -> ProductFile:
 
 def _quality(plan: Plan, specs: Mapping[str, RasterSpec], paths: Mapping[str, Path], rows: list[dict[str, Any]]) -> Quality:
     kind = EventClass.model_validate(plan.event_class)
-    areas = class_areas(paths["extent"], specs["extent"], plan.grid, probability_path=paths.get("probability"))
+    areas = class_areas(paths["extent"], specs["extent"], plan.grid, probability_path=paths.get(PROBABILITY))
     causes = cause_areas(paths[CAUSE.name], plan.grid)
     event = areas.area_m2("event")
     likely = areas.by_probability

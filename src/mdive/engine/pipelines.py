@@ -23,6 +23,7 @@ from .reading import MASK
 from .specs import CAUSE, raster_specs
 
 REQUIRED = ("extent", "qc", "cause")
+PROBABILITY = "probability"
 """Products that every run computes: the answer, its quality bits, and what could not be seen. Everything else only on request."""
 
 

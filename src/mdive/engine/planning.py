@@ -11,7 +11,7 @@ from mdive.config import Profile, memory_budget, worker_count
 from mdive.config import profile as profile_named
 from mdive.cube import TileIndex, make_grid
 from mdive.engine.choice import choose
-from mdive.engine.pipelines import REQUIRED, trace
+from mdive.engine.pipelines import PROBABILITY, REQUIRED, trace
 from mdive.engine.specs import product_names
 from mdive.engine.tiling import footprint, tile_size, widest_halo
 from mdive.errors import InputError, NoDataError, UsageError, nearest
@@ -171,7 +171,9 @@ def _products(kind: EventClass, spec: AlgorithmSpec, asked: Sequence[str]) -> tu
         if name not in known:
             raise InputError(f"{spec.name} makes no product {name!r}.", f"It makes: {', '.join(known)}.{nearest(name, known)}")
     wanted = asked or [n for n in kind.products if n in known]
-    return tuple(dict.fromkeys([*REQUIRED, *wanted]))
+    # The bounds of the headline come from the probability: without it a single number would look certain.
+    bounds = [PROBABILITY] if PROBABILITY in known else []
+    return tuple(dict.fromkeys([*REQUIRED, *bounds, *wanted]))
 
 
 def _tiling(graph: Graph, grid: Grid, sources: Iterable[Source], limits: Profile, size: int | None, workers: int | None) -> Tiling:

@@ -1,5 +1,6 @@
 """All that a plugin author imports, and the registry that the rest of mdive asks."""
 
+from mdive.model.flags import QC_FLAGS, UNOBSERVED
 from mdive.model.product import ClassEntry, FlagEntry, RasterSpec
 from mdive.pipeline import Focal, Global, Local, Reduction, Window, add, operation
 from mdive.plugins.declare import AlgorithmSpec, Bundle, Decibels, Fraction, Hectares, Metres, algorithm
@@ -18,6 +19,8 @@ from mdive.plugins.registry import (
 
 __all__ = [
     "MDIVE_API",
+    "QC_FLAGS",
+    "UNOBSERVED",
     "AlgorithmSpec",
     "Bundle",
     "ClassEntry",

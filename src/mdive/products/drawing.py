@@ -36,9 +36,6 @@ def map_picture(path: Path, spec: RasterSpec, grid: Grid, *, cause: Path) -> tup
     -------
     The PNG, and the classes that occur in it, in the order of the table.
     """
-    import matplotlib as mpl
-
-    mpl.use("agg")
     from matplotlib.figure import Figure
 
     rows, cols = grid.shape

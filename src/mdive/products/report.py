@@ -77,6 +77,7 @@ def write_report(
         provenance=provenance,
         catalog=without_query(plan.catalog),
         partial=partial,
+        bounded="probability" in rasters,
         failed=len({(r["source"], r["item"], r["band"]) for r in ledger}),
         decision=title,
         decision_style=style,
