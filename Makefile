@@ -43,6 +43,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
+	$(BIN)/asv machine --yes > /dev/null 2>&1
 	$(BIN)/asv run --python=same --quick --show-stderr
 
 docs: $(READY)
