@@ -125,7 +125,7 @@ def test_the_examples_satisfy_the_schema(event_validator, repository):
 def test_the_event_classes_and_datasources_are_documents(repository):
     """Their schemas are of what a program sees; the files are loaded where they belong. Here: the schemas exist and name their fields."""
     assert "recipe" in SCHEMAS["event_class.schema.json"]["properties"]
-    assert "bands" in SCHEMAS["datasource.schema.json"]["properties"]
+    assert "datasources" in SCHEMAS["datasource.schema.json"]["properties"]
 
 
 def test_an_unknown_schema_says_the_nearest():

@@ -123,7 +123,8 @@ def test_bad_items_are_left_out_and_reported_once(many):
     no_time = {**good, "id": "no-time", "properties": {"datetime": None}}
     bad_time = {**good, "id": "bad-time", "properties": {"datetime": "yesterday"}}
     no_assets = {k: v for k, v in good.items() if k != "assets"} | {"id": "no-assets"}
-    bad = [nan_box, nan_ring, no_shape, no_time, bad_time, no_assets, "not an object", {"type": "Feature"}]
+    no_address = {**good, "id": "no-address", "assets": {"red": {"href": "http://[::1/red.tif"}}}
+    bad = [nan_box, nan_ring, no_shape, no_time, bad_time, no_assets, no_address, "not an object", {"type": "Feature"}]
     page = {"type": "FeatureCollection", "features": [*bad, good], "links": []}
     # The same page twice: what stands on two pages is still one item, and one report.
     link = {"rel": "next", "href": f"{many.url}/search", "method": "POST", "body": {}}
@@ -133,7 +134,7 @@ def test_bad_items_are_left_out_and_reported_once(many):
     assert [i.id for i in found] == [good["id"]]
     reasons = {r.item: r.reason for r in reported}
     assert len(reported) == len(bad)
-    assert set(reasons) == {"nan-bbox", "nan-geometry", "no-geometry", "no-time", "bad-time", "no-assets", None}
+    assert set(reasons) == {"nan-bbox", "nan-geometry", "no-geometry", "no-time", "bad-time", "no-assets", "no-address", None}
     assert "bbox" in reasons["nan-bbox"]
     assert "not finite" in reasons["nan-geometry"]
     assert all("\n" not in str(r) for r in reported)
@@ -174,7 +175,7 @@ def test_a_detailed_outline_is_sent_as_its_hull_and_compared_itself(many, item):
 
 def test_known_catalogues_by_name_and_by_their_own_url(server, monkeypatch):
     monkeypatch.setenv("MDIVE_CATALOG_PLANETARY_COMPUTER", server.url)
-    assert open_catalog("planetary-computer").url == server.url
+    assert open_catalog("planetary-computer").href == server.url
     assert open_catalog("planetary-computer").provider == provider("planetary-computer")
     assert open_catalog(provider("earth-search").url + "/").provider == provider("earth-search")
     assert open_catalog(None).name == "earth-search"

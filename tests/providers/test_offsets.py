@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from mdive.providers import provider
-from mdive.providers._catalog import parse_item
 from mdive.providers._extent import UnusableError
+from mdive.providers._items import parse_item
 from mdive.providers._reading import read_item
 
 ES_BANDS = ("blue", "green", "red", "nir", "nir08", "swir16", "swir22")
@@ -47,6 +49,9 @@ FLAVOURS = {
     "planetary-computer, 04.00": (planetary(**{BASELINE: "04.00"}), -0.1),
     "planetary-computer, new": (planetary(**{BASELINE: "05.11"}), -0.1),
     "planetary-computer, version in the datatake": (planetary(**{"s2:datatake_id": "GS2A_20150704T101006_000162_N02.12"}), 0.0),
+    # A processor that a user ran writes 99.99 whatever it did; the datatake keeps the version of what went in.
+    "planetary-computer, 99.99 over old": (planetary(**{BASELINE: "99.99", "s2:datatake_id": "GS2A_20200731T080611_026673_N02.09"}), 0.0),
+    "planetary-computer, 99.99 over new": (planetary(**{BASELINE: "99.99", "s2:datatake_id": "GS2A_20220731T080611_026673_N04.00"}), -0.1),
     "planetary-computer, version in the id": (planetary(name="S2B_MSIL2A_20220126T014549_N0400_R074_T53NKG_20220126T041213"), -0.1),
     "planetary-computer, version in the id, old": (planetary(name="S2A_MSIL2A_20210126T014549_N0214_R074_T53NKG_20210126T041213"), 0.0),
 }
@@ -85,7 +90,10 @@ def test_the_date_decides_nothing(build, flavour):
         assert read_item(scene, known).assets["red"].offset == expected
 
 
-@pytest.mark.parametrize("source", [earth_search(OFFSET), earth_search(SILENT), planetary()])
+UNVERSIONED = planetary(name="S2A_MSIL2A_20220126T014549_N9999_R074_T53NKG_20220126T041213", **{BASELINE: "99.99"})
+
+
+@pytest.mark.parametrize("source", [earth_search(OFFSET), earth_search(SILENT), planetary(), UNVERSIONED])
 def test_a_scene_that_does_not_say_is_refused(build, source):
     with pytest.raises(UnusableError, match="does not say how it was processed"):
         read_item(*build(source))
@@ -128,38 +136,59 @@ def test_a_float_derivative_under_a_known_name_is_not_scaled(build):
     assert (asset.scale, asset.offset, asset.nodata, asset.dtype) == (1.0, 0.0, "nan", "float32")
 
 
+SEARCH = "FeatureCollection__sentinel-2"
 RECORDED = [
-    ("responses/earth-search.aws.element84.com__FeatureCollection__sentinel-2-c1-l2a+sentinel-2-l1c+sentinel-2-l2a__n10_next_POST.json", 7),
-    ("responses/planetarycomputer.microsoft.com__FeatureCollection__sentinel-2-l2a__n1_next_GET.json", 1),
-    ("responses/planetarycomputer.microsoft.com__Feature__sentinel-2-l2a__n1_GET.json", 1),
-    ("stac_geoparquet/sentinel-2-l2a-pc.json", 4),
-    ("odc_stac/S2B_MSIL2A_20190629T212529_R043_T06VVN_20201006T080531.json", 1),
-    ("odc_stac/site2-2020_jun_jul-35MNM.geojson", 13),
-    ("stactools_s2/sentinel2-l2a-example/S2A_T07HFE_20190212T192646_L2A/S2A_T07HFE_20190212T192646_L2A.json", 1),
+    # Of ten items three are Level-1C, three are of Collection 1, and four have the offset in their numbers and announce it all the same.
+    (
+        f"responses/earth-search.aws.element84.com__{SEARCH}-c1-l2a+sentinel-2-l1c+sentinel-2-l2a__n10_next_POST.json",
+        "earth-search",
+        {("sentinel-2-c1-l2a", "05.11", -0.1): 3, ("sentinel-2-l2a", "05.11", 0.0): 4},
+    ),
+    (
+        f"responses/planetarycomputer.microsoft.com__{SEARCH}-l2a__n1_next_GET.json",
+        "planetary-computer",
+        {("sentinel-2-l2a", "05.11", -0.1): 1},
+    ),
+    (
+        "responses/planetarycomputer.microsoft.com__Feature__sentinel-2-l2a__n1_GET.json",
+        "planetary-computer",
+        {("sentinel-2-l2a", "02.12", 0.0): 1},
+    ),
+    ("stac_geoparquet/sentinel-2-l2a-pc.json", "planetary-computer", {("sentinel-2-l2a", "05.10", -0.1): 4}),
+    (
+        "odc_stac/S2B_MSIL2A_20190629T212529_R043_T06VVN_20201006T080531.json",
+        "planetary-computer",
+        {("sentinel-2-l2a", "02.12", 0.0): 1},
+    ),
+    ("odc_stac/site2-2020_jun_jul-35MNM.geojson", "planetary-computer", {("sentinel-2-l2a", "02.12", 0.0): 13}),
+    (
+        "stactools_s2/sentinel2-l2a-example/S2A_T07HFE_20190212T192646_L2A/S2A_T07HFE_20190212T192646_L2A.json",
+        None,
+        {("sentinel2-l2a-example", "02.12", 0.0): 1},
+    ),
 ]
 
 
-@pytest.mark.parametrize(("name", "count"), RECORDED)
-def test_recorded_scenes(recorded, name, count):
+@pytest.mark.parametrize(("name", "where", "expected"), RECORDED)
+def test_recorded_scenes(recorded, name, where, expected):
     """Real items: Level-2A with the offset that flag and baseline ask for, all bands and the scene classification."""
-    read = 0
+    found = Counter()
     for raw in recorded(name):
         scene = parse_item(raw)
         if "l1c" in (scene.collection_id or ""):
             continue
         scene.set_self_href(scene.get_self_href() or "/tmp/item.json")
-        reading = read_item(scene, None)
-        new = scene.properties[BASELINE] >= "04.00" and not scene.properties.get(APPLIED)
+        reading = read_item(scene, provider(where) if where else None)
+        assert reading.assets == read_item(scene, None).assets, "a copy is read like the catalogue"
         assert set(ES_BANDS) <= reading.bands
-        assert {(reading.assets[b].scale, reading.assets[b].offset, reading.assets[b].unit) for b in reading.bands} == {
-            (0.0001, -0.1 if new else 0.0, "1")
-        }
+        ((scale, offset, unit),) = {(reading.assets[b].scale, reading.assets[b].offset, reading.assets[b].unit) for b in reading.bands}
+        assert (scale, unit) == (0.0001, "1")
+        found[scene.collection_id, scene.properties[BASELINE], offset] += 1
         assert {reading.assets[b].nodata for b in ES_BANDS} <= {0.0}
         assert reading.mask.band == "scl"
         assert reading.assets["scl"].nodata == 0.0
         assert reading.assets["scl"].resampling == "nearest"
-        read += 1
-    assert read == count
+    assert found == expected
 
 
 def test_recorded_items_that_lost_their_properties_are_refused(recorded):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import jsonschema
 import pytest
 
 from mdive.errors import InputError
 from mdive.model.datasource import Provider
 from mdive.model.flags import QC_FLAGS
-from mdive.model.load import load_document
+from mdive.model.load import load_document, load_mapping
+from mdive.model.schema import generate_schema
+from mdive.plugins.registry import providers as files
 from mdive.providers import describe_providers, provider, provider_names
-from mdive.providers._catalog import parse_item
 from mdive.providers._extent import UnusableError
+from mdive.providers._items import parse_item
 from mdive.providers._library import datasources, mask_conventions, offset_rules
-from mdive.providers._metadata import SENSOR_OF
+from mdive.providers._metadata import OPTICAL, SENSOR_OF
 from mdive.providers._reading import read_item
 
 PC = "planetarycomputer.microsoft.com__"
+LANDSAT = {"coastal", "blue", "green", "red", "nir08", "swir16", "swir22"}
 
 
 # Documents
@@ -31,6 +35,49 @@ def test_every_datasource_names_what_exists():
         assert source.static == (source.sensor in {"elevation", "reference"})
 
 
+MEANING = {
+    # Collection: bands, then (scale, offset, nodata, unit) of the stored numbers; None is what the items say. The sources are those of
+    # the providers' own product guides, written down here a second time.
+    "sentinel-1-rtc": ({"vv", "vh", "hh", "hv"}, (1.0, 0.0, -32768, "power"), None),
+    "sentinel-2-l2a": (set(OPTICAL), (0.0001, None, 0, "1"), "scl"),
+    "sentinel-2-c1-l2a": (set(OPTICAL), (0.0001, None, 0, "1"), "scl"),
+    "sentinel-2-pre-c1-l2a": (set(OPTICAL), (0.0001, None, 0, "1"), "scl"),
+    "hls2-s30": (set(OPTICAL) - {"nir09"}, (0.0001, 0.0, -9999, "1"), "fmask"),
+    "hls2-l30": (LANDSAT, (0.0001, 0.0, -9999, "1"), "fmask"),
+    "landsat-c2-l2": (LANDSAT | {"lwir11"}, (0.0000275, -0.2, 0, "1"), "qa_pixel"),
+    "cop-dem-glo-30": ({"dem"}, (None, None, None, "m"), None),
+    "jrc-gsw": ({"occurrence"}, (1.0, 0.0, 255, "%"), None),
+    "esa-worldcover": ({"landcover"}, (1.0, 0.0, 0, "class"), None),
+}
+
+
+def test_every_collection_means_what_its_producer_says():
+    seen = set()
+    for source in datasources():
+        for collection in source.collections if not source.refuse else ():
+            bands, numbers, mask = MEANING[collection]
+            said = source.numbers
+            assert (set(source.bands), source.mask) == (bands, mask), collection
+            assert (said.scale, said.offset, said.nodata, said.unit) == numbers, collection
+            assert source.offset_rule == ("sentinel-2-boa" if collection.startswith("sentinel-2") else None)
+            heat = source.bands.get("lwir11")
+            assert heat is None or (heat.scale, heat.offset, heat.unit) == (0.00341802, 149.0, "K")
+            assert said.resampling == ("nearest" if source.sensor == "reference" else None)
+            seen.add(collection)
+    assert seen == set(MEANING)
+
+
+def test_bands_are_not_mixed_up_between_sensors():
+    """The two near infrared bands of Sentinel-2 differ in width and resolution; Landsat's numbers are shifted against them."""
+    sources = {c: s for s in provider("planetary-computer").datasources for c in s.collections}
+    names = ("blue", "green", "red", "nir", "nir08", "swir16", "swir22")
+    for collection in ("sentinel-2-l2a", "hls2-s30"):
+        assert [sources[collection].bands[name].assets for name in names] == [
+            (f"B{n}",) for n in ("02", "03", "04", "08", "8A", "11", "12")
+        ]
+    assert [sources["hls2-l30"].bands[name].assets for name in names if name != "nir"] == [(f"B0{n}",) for n in range(2, 8)]
+
+
 def test_rows_for_people():
     rows = describe_providers()
     assert {"provider", "collection", "sensor", "title"} <= set(rows[0])
@@ -40,18 +87,32 @@ def test_rows_for_people():
     assert {(p, c) for p in provider_names() for c in ("sentinel-2-l2a", "landsat-c2-l2", "cop-dem-glo-30")} <= listed
 
 
+@pytest.fixture(scope="module")
+def schema():
+    return jsonschema.Draft202012Validator(generate_schema("datasource"))
+
+
+def test_every_provider_file_satisfies_the_schema(schema):
+    for path in files().values():
+        assert [error.message for error in schema.iter_errors(load_mapping(path))] == [], path
+    assert len(files()) == 2
+
+
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "says", "beyond_schema"),
     [
-        (("sensor: optical", "sensor: optic"), "sensor"),
-        (("    mask: scl\n", ""), "belong together"),
-        (("[sentinel-2-l2a]", "[sentinel-2-l2a, sentinel-2-l2a]"), "described twice"),
-        (("url: https:", "url: ftp:"), "url"),
-        (("bands:", "band:"), "band"),
-        (('scale: 0.0001, unit: "1"', "scale: 0.0001, unit: furlong"), "unit"),
+        (("sensor: optical", "sensor: optic"), "sensor", False),
+        (("    mask: scl\n", ""), "belong together", True),
+        (("[sentinel-2-l2a]", "[sentinel-2-l2a, sentinel-2-l2a]"), "described twice", True),
+        (("url: https:", "url: ftp:"), "url", False),
+        (("bands:", "band:"), "band", False),
+        (("red: B04", "red: 4"), "red", False),
+        (("assets: [B08, B8A]", "assets: []"), "nir", False),
+        (("    title: Reflectance\n", ""), "title", False),
+        (('scale: 0.0001, unit: "1"', "scale: 0.0001, unit: furlong"), "unit", False),
     ],
 )
-def test_a_wrong_provider_file_says_where(tmp_path, change, says):
+def test_a_wrong_provider_file_says_where(tmp_path, schema, change, says, beyond_schema):
     text = """\
 name: somewhere
 title: Somewhere
@@ -69,9 +130,12 @@ datasources:
     path = tmp_path / "somewhere.yaml"
     path.write_text(text)
     assert load_document(path, Provider).datasources[0].bands["red"].assets == ("B04",)
+    assert not list(schema.iter_errors(load_mapping(path)))
     path.write_text(text.replace(*change))
     with pytest.raises(InputError, match=says):
         load_document(path, Provider)
+    # What the schema does not say, the document checks itself.
+    assert bool(list(schema.iter_errors(load_mapping(path)))) != beyond_schema
 
 
 # Masks
@@ -264,6 +328,35 @@ def test_the_grid_and_the_checksum_of_an_asset(item):
     assert (assets["red"].crs, assets["nir"].crs) == ("EPSG:32610", "EPSG:32611")
     assert (assets["red"].shape, assets["red"].transform) == ((10, 20), (30, 0, 5, 0, -30, 7))
     assert (assets["red"].checksum, assets["nir"].checksum) == (sha, None)
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("href", "kept"),
+    [
+        (
+            "https://x.blob.core.windows.net/a/b.tif?st=2024&se=2025&sp=rl&sv=2021-06-08&sr=c&skoid=1&sig=CANARY%3D",
+            "https://x.blob.core.windows.net/a/b.tif",
+        ),
+        ("https://x.com/a.tif?X-Amz-Credential=CANARY&X-Amz-Expires=60&x-amz-signature=CANARY", "https://x.com/a.tif"),
+        ("https://x.com/a.tif?AWSAccessKeyId=CANARY&Expires=1&Signature=CANARY", "https://x.com/a.tif"),
+        ("https://x.com/a.tif?Expires=1&%53ig=CANARY", "https://x.com/a.tif"),
+        ("https://x.com/a.tif?access_token=CANARY", "https://x.com/a.tif"),
+        ("https://x.com/a.tif?apikey=CANARY#CANARY", "https://x.com/a.tif"),
+        ("https://user:CANARY@x.com:8080/a.tif", "https://x.com:8080/a.tif"),
+        # Two files of one server must not become one.
+        ("https://x.com/get?file=a.tif&token=CANARY&v=2", "https://x.com/get?file=a.tif&v=2"),
+        ("https://x.com/get?file=sign%2Fa.tif", "https://x.com/get?file=sign%2Fa.tif"),
+        ("s3://bucket/a%20b.tif?versionId=1", "s3://bucket/a%20b.tif?versionId=1"),
+        ("/data/what?sig=is-a-name.tif", "/data/what?sig=is-a-name.tif"),
+    ],
+)
+def test_an_address_loses_what_opens_it_and_keeps_what_names_it(item, optical_assets, href, kept):
+    raw = item("x", assets=optical_assets("red"))
+    raw["assets"]["red"]["href"] = href
+    assert read_item(parse_item(raw), None).assets["red"].href == kept
 
 
 # Recorded items

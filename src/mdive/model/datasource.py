@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from mdive.model.base import Document
 from mdive.model.flags import QC_FLAGS
@@ -39,8 +39,16 @@ class Numbers(Document):
     """Stored numbers outside [valid_min, valid_max] are nodata."""
 
 
+def _add_short_form(schema: dict[str, Any]) -> None:
+    """Tell the JSON Schema that the key of an asset is accepted too."""
+    form = {word: schema.pop(word) for word in list(schema) if word not in {"title", "description"}}
+    schema["anyOf"] = [form, {"type": "string"}]
+
+
 class BandRule(Numbers):
     """Where a band is found in an item. A plain string in YAML is the key of its asset."""
+
+    model_config = ConfigDict(json_schema_extra=_add_short_form)
 
     assets: Annotated[tuple[str, ...], Field(min_length=1)]
     """Keys of assets; the first that the item has is used."""

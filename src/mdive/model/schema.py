@@ -17,7 +17,7 @@ BASE: Final[str] = "https://mdive.readthedocs.io/schemas/"
 
 DOCUMENTS: Final[dict[str, tuple[str, str]]] = {
     "area": ("mdive.model.area", "Area"),
-    "datasource": ("mdive.model.datasource", "Datasource"),
+    "datasource": ("mdive.model.datasource", "Provider"),
     "event": ("mdive.model.event", "Event"),
     "event_class": ("mdive.model.event_class", "EventClass"),
     "intent": ("mdive.model.intent", "Intent"),

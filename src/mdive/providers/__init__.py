@@ -1,7 +1,8 @@
 """Event to candidate sources: which catalogues there are, what they offer, and how its numbers become physical quantities."""
 
 from mdive.providers._candidates import Candidates, candidates
-from mdive.providers._catalog import Catalog, Rejection, open_catalog
+from mdive.providers._catalog import Catalog, open_catalog
+from mdive.providers._items import Rejection
 from mdive.providers._library import describe_providers, provider, provider_names
 from mdive.providers._sources import SourceFacts
 

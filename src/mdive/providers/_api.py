@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Final
 
@@ -19,14 +18,13 @@ from pystac_client.stac_api_io import StacApiIO
 from pystac_client.warnings import PystacClientWarning
 from requests.exceptions import ChunkedEncodingError
 from shapely.geometry import mapping
-from shapely.geometry.base import BaseGeometry
 from urllib3 import BaseHTTPResponse, Retry
 
 from mdive.errors import CatalogError
-from mdive.model.datasource import Provider
-from mdive.providers._catalog import Report, parse_items, select, warn
+from mdive.providers._catalog import Catalog
 from mdive.providers._documents import LONGEST_WAIT, TIMEOUT, unsearchable
 from mdive.providers._extent import crosses_antimeridian
+from mdive.providers._items import Query, Report, parse_items
 
 PAGE: Final = 100
 """Items per page: a Sentinel-2 item is about 25 kB, and serverless APIs cut answers off at 6 MB."""
@@ -85,22 +83,14 @@ def looks_like_api(root: Any) -> bool:
     return any(isinstance(link, Mapping) and link.get("rel") == "search" for link in root.get("links") or [])
 
 
-class ApiCatalog:
+class ApiCatalog(Catalog):
     """A STAC API."""
 
     bounded = False
 
-    def __init__(self, name: str, url: str, provider: Provider | None) -> None:
-        self.name = name
-        self.url = url
-        self.provider = provider
-
-    def __repr__(self) -> str:
-        return f"<Catalog {self.name} STAC API {self.url}>"
-
     @cached_property
     def _client(self) -> Client:
-        return Client.open(self.url, stac_io=_PatientIO(), timeout=TIMEOUT)
+        return Client.open(self.href, stac_io=_PatientIO(), timeout=TIMEOUT)
 
     def collections(self) -> tuple[str, ...]:
         """Return the ids of its collections, sorted."""
@@ -111,33 +101,24 @@ class ApiCatalog:
         except _TROUBLE as error:
             raise self._unsearchable(error) from None
 
-    def search(
-        self,
-        geometry: BaseGeometry,
-        start: datetime | None,
-        end: datetime | None,
-        collections: Sequence[str] | None = None,
-        *,
-        report: Report = warn,
-    ) -> list[pystac.Item]:
-        """Return all matching items; see ``Catalog.search``. An area across the antimeridian is searched part by part."""
-        parts = shapely.get_parts(geometry) if crosses_antimeridian(geometry) else [geometry]
+    def _offered(self, query: Query, report: Report) -> Iterable[pystac.Item]:
+        """Return what the server finds; an area across the antimeridian is searched part by part."""
+        parts = shapely.get_parts(query.geometry) if crosses_antimeridian(query.geometry) else [query.geometry]
         found: dict[str, Any] = {}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", PystacClientWarning)
                 for part in parts:
-                    for raw in self._pages(part, start, end, collections):
+                    for raw in self._pages(query._replace(geometry=part)):
                         # Keyed by everything that it says, so that a bad item that is on two pages is reported once.
                         found[repr(raw)] = raw
         except _TROUBLE as error:
             raise self._unsearchable(error) from None
-        return select(parse_items(found.values(), report), geometry, start, end, collections)
+        return parse_items(found.values(), report)
 
-    def _pages(
-        self, geometry: BaseGeometry, start: datetime | None, end: datetime | None, collections: Sequence[str] | None
-    ) -> Iterator[Mapping[str, Any]]:
+    def _pages(self, query: Query) -> Iterator[Mapping[str, Any]]:
         """Yield the raw items of all pages."""
+        geometry, start, end, collections = query
         area = geometry if shapely.get_num_coordinates(geometry) <= VERTICES else geometry.convex_hull
         methods = {link.extra_fields.get("method", "GET") for link in self._client.get_links("search")}
         search = self._client.search(
@@ -162,7 +143,7 @@ class ApiCatalog:
         if getattr(error, "status_code", None) in {401, 403}:
             hint = "The catalogue wants credentials; mdive searches only open catalogues."
         else:
-            hint = f"Try again later, or give another catalogue; {self.url} is what was asked."
+            hint = f"Try again later, or give another catalogue; {self.href} is what was asked."
         text = str(error) or type(error).__name__
         cause = text.split("Caused by", 1)[-1].strip("() ") if "Caused by" in text else text
         return unsearchable(self.name, cause, hint)

@@ -14,8 +14,9 @@ from shapely.geometry.base import BaseGeometry
 from mdive.errors import InputError
 from mdive.model.base import Document
 from mdive.model.plan import Phase, Source
-from mdive.providers._catalog import Catalog, Rejection, Report
+from mdive.providers._catalog import Catalog
 from mdive.providers._extent import UnusableError, centre_longitude, equal_area, footprint, interval, normalise, surface
+from mdive.providers._items import Rejection, Report
 from mdive.providers._library import datasources, static_collections
 from mdive.providers._ranking import Choice, choose
 from mdive.providers._reading import read_item
@@ -147,7 +148,7 @@ class _Search:
     def _collections(self, phase: Phase) -> tuple[str, ...] | None:
         """Return the collections to search; None for all."""
         static = phase == "static"
-        provider = getattr(self.catalog, "provider", None)
+        provider = self.catalog.provider
         known = static_collections()
         if self._wanted is not None:
             return tuple(self._wanted) if self.catalog.bounded else tuple(c for c in self._wanted if (c in known) == static)
@@ -164,7 +165,7 @@ class _Search:
     def _scene(self, item: pystac.Item, phase: Phase, start: datetime | None, end: datetime | None) -> Scene | None:
         """Return an item as a scene, or None (reported) where it cannot be used for the phase."""
         try:
-            reading = read_item(item, getattr(self.catalog, "provider", None))
+            reading = read_item(item, self.catalog.provider)
             return self._place(item, reading, phase, start, end) if reading.static == (phase == "static") else None
         except UnusableError as error:
             # The static search of a catalogue in files sees all its items, at all times; what those cannot do there is nobody's concern.
@@ -204,7 +205,7 @@ def _sources(
     for scene in (scene for phase in PHASES for scene in scenes.get(phase, ())):
         groups[scene.reading.source, scene.reading.sensor].append(scene)
     names = names_of(groups)
-    provider = getattr(search.catalog, "provider", None)
+    provider = search.catalog.provider
     order = [c for source in datasources(provider) for c in source.collections]
     for key in sorted(groups):
         usable = comparable(groups[key], search.report)

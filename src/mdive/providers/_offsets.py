@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import pystac
 
 from mdive.model.datasource import OffsetRule
 from mdive.providers._extent import UnusableError
 from mdive.providers._library import offset_rules
+
+UNVERSIONED: Final = (99, 99)
+"""What a processor writes that a user ran: such a scene carries the offset or not, whatever the number says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,8 @@ def decide(rule: OffsetRule, item: pystac.Item) -> Offset | None:
     if applied is not None:
         return applied
     for where, version in _versions(rule, item):
+        if version == UNVERSIONED:
+            continue
         carries = version >= _version(rule.since)
         return Offset(rule.offset if carries else 0.0, f"{where}: version {version[0]:02d}.{version[1]:02d}")
     return None

@@ -14,8 +14,8 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from mdive.model.datasource import Sensor
-from mdive.providers._catalog import Rejection, Report
 from mdive.providers._extent import surface
+from mdive.providers._items import Rejection, Report
 from mdive.providers._refs import Reading
 
 SAME_PASS: Final = timedelta(minutes=30)

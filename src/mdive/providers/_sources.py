@@ -13,9 +13,10 @@ import shapely
 from mdive.model.base import Document
 from mdive.model.datasource import Access, Provider
 from mdive.model.plan import ItemRef, Observation, Phase, Source
-from mdive.providers._catalog import Rejection, Report
+from mdive.providers._items import Rejection, Report
 from mdive.providers._metadata import SENSOR_OF
 from mdive.providers._ranking import Choice
+from mdive.providers._refs import unsigned
 from mdive.providers._scenes import Pass, Scene
 
 _KEPT: Final = (
@@ -146,6 +147,7 @@ def _observations(chosen: Sequence[Pass]) -> tuple[Observation, ...]:
 
 def _item_ref(scene: Scene, bands: Sequence[str], provider: Provider | None) -> ItemRef:
     item = scene.item
+    home = item.get_self_href()
     properties = {name: item.properties[name] for name in _KEPT if _plain(item.properties.get(name))}
     properties |= scene.reading.decided
     if provider is not None and provider.signing is not None:
@@ -157,7 +159,7 @@ def _item_ref(scene: Scene, bands: Sequence[str], provider: Provider | None) -> 
         geometry=json.loads(shapely.to_geojson(scene.footprint)),
         assets={band: scene.reading.assets[band] for band in bands},
         properties=properties,
-        href=item.get_self_href(),
+        href=unsigned(home) if home else None,
     )
 
 

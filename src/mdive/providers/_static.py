@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import pystac
 from pystac.utils import make_absolute_href
-from shapely.geometry.base import BaseGeometry
 
-from mdive.model.datasource import Provider
-from mdive.providers._catalog import Rejection, Report, parse_item, select, warn
+from mdive.providers._catalog import FileCatalog
 from mdive.providers._documents import UnreadableError, local_path, read_json, unsearchable
 from mdive.providers._extent import UnusableError
+from mdive.providers._items import Rejection, parse_item
 
 READERS: Final = 8
 """Documents read at once: enough to hide the latency of object stores, few enough for any server."""
@@ -25,7 +22,6 @@ READERS: Final = 8
 DOCUMENTS: Final = 100_000
 """Documents of one catalogue: beyond it, a catalogue in files is the wrong form (stac-geoparquet is the right one) or has no end."""
 
-_HINT: Final = "Give a STAC catalog.json, collection.json, item collection, a folder with one of them or with items, or a .parquet file."
 _NAMES: Final = ("catalog.json", "collection.json")
 
 
@@ -40,21 +36,12 @@ class _Visit:
     item_assets: Mapping[str, Any] | None = None
 
 
-class StaticCatalog:
-    """A catalogue in JSON files. It is read once, at the first question; its relative hrefs become absolute paths or URLs."""
+class StaticCatalog(FileCatalog):
+    """A catalogue in JSON files."""
 
-    provider: Provider | None = None
-    bounded = True
+    hint = "Give a STAC catalog.json, collection.json, item collection, a folder with one of them or with items, or a .parquet file."
 
-    def __init__(self, name: str, href: str) -> None:
-        self.name = name
-        self.href = href
-
-    def __repr__(self) -> str:
-        return f"<Catalog {self.name} static>"
-
-    @cached_property
-    def _content(self) -> tuple[list[pystac.Item], list[Rejection]]:
+    def _read(self) -> tuple[list[pystac.Item], list[Rejection]]:
         items: list[pystac.Item] = []
         bad: list[Rejection] = []
         todo = self._roots()
@@ -67,7 +54,7 @@ class StaticCatalog:
                         linked = _unfold(document, visit, items, bad)
                     except UnreadableError as error:
                         if visit.role == "root":
-                            raise unsearchable(self.name, error.message, _HINT) from None
+                            raise unsearchable(self.name, error.message, self.hint) from None
                         bad.append(
                             Rejection(item=_stem(visit.href), collection=visit.collection, reason=f"it cannot be read: {error.message}")
                         )
@@ -77,8 +64,6 @@ class StaticCatalog:
                 todo = list(following.values())
                 if len(seen) > DOCUMENTS:
                     raise unsearchable(self.name, f"it has more than {DOCUMENTS} documents", "Convert it to one stac-geoparquet file.")
-        if not items and not bad:
-            raise unsearchable(self.name, "it holds no STAC item", _HINT)
         return items, bad
 
     def _roots(self) -> list[_Visit]:
@@ -90,27 +75,8 @@ class StaticCatalog:
                 return [_Visit(str(path / name), "root")]
         found = sorted(str(p) for pattern in ("*.json", "*.geojson") for p in path.rglob(pattern))
         if not found:
-            raise unsearchable(self.name, "the folder holds no JSON file", _HINT)
+            raise unsearchable(self.name, "the folder holds no JSON file", self.hint)
         return [_Visit(href, "bystander") for href in found]
-
-    def collections(self) -> tuple[str, ...]:
-        """Return the ids of its collections, sorted."""
-        return tuple(sorted({item.collection_id for item in self._content[0] if item.collection_id}))
-
-    def search(
-        self,
-        geometry: BaseGeometry,
-        start: datetime | None,
-        end: datetime | None,
-        collections: Sequence[str] | None = None,
-        *,
-        report: Report = warn,
-    ) -> list[pystac.Item]:
-        """Return all matching items; see ``Catalog.search``."""
-        items, bad = self._content
-        for rejection in bad:
-            report(rejection)
-        return select(items, geometry, start, end, collections)
 
 
 def _try_read(visit: _Visit) -> Any:

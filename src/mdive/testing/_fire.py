@@ -32,19 +32,13 @@ def make_wildfire_event(
     *,
     seed: int = 0,
     size_km: float = 24.0,
-    shape_px: tuple[int, int] | None = None,
     resolution: float = 20.0,
     burn: bool = True,
     phenology: float = 0.07,
     cloud: float = 0.06,
     layers: Sequence[str] = ("severity", "terrain", "landcover"),
     static: Sequence[str] = (),
-    border_px: int = 0,
-    swath_edge: float = 0.0,
-    scenes: tuple[int, int] = (1, 1),
-    margin_px: int | None = None,
-    crs: str = "EPSG:32633",
-    workers: int | None = None,
+    **frame: Unpack[Frame],
 ) -> SyntheticEvent:
     """Write a wildfire with known truth into a folder: STAC catalogue, COGs, ``event.yaml`` and ``truth.tif``.
 
@@ -60,8 +54,6 @@ def make_wildfire_event(
         Which landscape, fire and sky.
     size_km
         Edge of the area (km). The scenes reach ``margin_px`` further on each side.
-    shape_px
-        Instead of ``size_km``: exact (rows, columns) of the scenes; the area then lies inside.
     resolution
         Pixel edge (m).
     burn
@@ -74,8 +66,8 @@ def make_wildfire_event(
         Further truth to write: ``severity``, ``terrain``, ``landcover``.
     static
         What the catalogue offers beside the scenes: ``dem`` (the true terrain), ``landcover``.
-    border_px, swath_edge, scenes, margin_px, crs, workers
-        As in ``make_flood_event``.
+    **frame
+        ``shape_px``, ``border_px``, ``swath_edge``, ``scenes``, ``margin_px``, ``crs``, ``workers``: as in ``make_flood_event``.
 
     Returns
     -------
@@ -88,19 +80,7 @@ def make_wildfire_event(
     RunFolderError
         When the folder cannot be made.
     """
-    setting = make_setting(
-        folder,
-        seed=seed,
-        size_km=size_km,
-        shape_px=shape_px,
-        resolution=resolution,
-        crs=crs,
-        margin_px=margin_px,
-        border_px=border_px,
-        swath_edge=swath_edge,
-        scenes=scenes,
-        workers=workers,
-    )
+    setting = make_setting(folder, seed=seed, size_km=size_km, resolution=resolution, **frame)
     require_names("layer", layers, ("severity", "terrain", "landcover"))
     require_names("static layer", static, ("dem", "landcover"))
     require(0 <= phenology <= 0.3, f"phenology {phenology!r} is not a share from 0 to 0.3.", "0.07 is a month in summer.")
@@ -111,19 +91,13 @@ def make_wildfire_event(
         "pre": Sky(PRE_CLOUD if cloud > 0 else 0.0, *SUNS["pre"]),
         "post": Sky(cloud, *SUNS["post"], dryness=phenology, harvest=phenology > 0),
     }
-    area = setting.area
     clouds = {phase: CloudField.of(landscape, phase, sky) for phase, sky in skies.items()}
 
     def compute(window: Window) -> Planes:
         land = landscape.window(window)
         ground = cover(landscape, FOREST, window, land)
         burned = severity(landscape, window, land, ground) if burn else np.zeros(window.shape, np.uint8)
-        planes: dict[str, NDArray[Any]] = {
-            "truth": np.where(area.window(window), burned > 0, OUTSIDE).astype(np.uint8),
-            "severity": burned,
-            "terrain": np.round(land.elevation * 128) / np.float32(128),
-            "landcover": ground.code,
-        }
+        planes = {"truth": (burned > 0).astype(np.uint8), "severity": burned, **ground_planes(land, ground)}
         for phase, field in clouds.items():
             after = burned if phase == "post" else None
             for band, stored in reflectance(field, window, land, ground, flooded=False, severity=after).items():
@@ -132,54 +106,12 @@ def make_wildfire_event(
 
     here, whole = setting.folder, setting.whole
     offered = {
-        "truth": Layer(here / "truth.tif", "truth", "uint8", "True extent of the fire", whole, OUTSIDE, overview="mode", flags=TRUTH),
+        "truth": truth_layer(setting, "True extent of the fire", TRUTH),
         "severity": Layer(
             here / "severity.tif", "severity", "uint8", "Burn severity, 0 where nothing burned", whole, 255, unit="%", overview="average"
         ),
-        "terrain": Layer(here / "terrain.tif", "terrain", "float32", "Elevation of the ground", whole, unit="m", overview="average"),
-        "landcover": Layer(
-            here / "landcover.tif",
-            "landcover",
-            "uint8",
-            "Land cover, WorldCover codes",
-            whole,
-            0,
-            overview="mode",
-            flags=tuple(COVER_NAMES.items()),
-        ),
+        **ground_layers(setting),
     }
-    sources = {name: "terrain" if name == "dem" else name for name in static}
-    files = {name: layer for name, layer in offered.items() if name in {"truth", *layers, *sources.values()}}
     items = optical_scenes(setting, TIMES, skies)
-    counts = Counts(items)
-    write_layers(
-        [*files.values(), *(layer for item in items for layer in item.layers.values())],
-        setting.grid,
-        compute,
-        workers=setting.workers,
-        observe=counts,
-    )
-    title = f"Synthetic wildfire, seed {seed}"
-    stac.write_event(
-        here / "event.yaml",
-        id_=f"synthetic-wildfire-{seed}",
-        event_class="wildfire",
-        description=title,
-        bbox=setting.bbox,
-        window=WINDOW,
-        baseline=BASELINE,
-        resolution=resolution,
-    )
-    items = [*counts.told(items), *static_scenes(setting, {name: files[source] for name, source in sources.items()})]
-    catalog = stac.write_catalog(here, f"synthetic-wildfire-{seed}", title, setting.grid, items, COLLECTIONS)
-    return SyntheticEvent(
-        folder=here,
-        event=here / "event.yaml",
-        catalog=catalog,
-        truth=files["truth"].path,
-        layers={name: layer.path for name, layer in files.items() if name != "truth"},
-        grid=setting.grid,
-        bbox=setting.bbox,
-        seed=seed,
-        event_share=counts.event_share,
-    )
+    recipe = Recipe("wildfire", "Synthetic wildfire", WINDOW, BASELINE, offered, items, compute)
+    return make_event(setting, recipe, layers, static)

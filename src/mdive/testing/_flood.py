@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mdive.pipeline.window import Window
 from mdive.testing import _catalog as stac
-from mdive.testing._cover import COVER_NAMES, FARMLAND, Cover, cover
+from mdive.testing._cover import FARMLAND, Cover, cover
 from mdive.testing._landscape import LOWLAND, Land, Landscape
 from mdive.testing._optical import CloudField, Sky, reflectance
-from mdive.testing._raster import Layer, Planes, rounded, write_layers
+from mdive.testing._raster import Layer, Planes, rounded
+from mdive.testing._recipe import Recipe, ground_layers, ground_planes, make_event, truth_layer
 from mdive.testing._sar import Radar, backscatter
-from mdive.testing._scenes import COLLECTIONS, OUTSIDE, Counts, optical_scenes, sar_scenes, static_scenes
-from mdive.testing._setting import SyntheticEvent, make_setting, require, require_names
+from mdive.testing._scenes import optical_scenes, sar_scenes
+from mdive.testing._setting import Frame, Setting, SyntheticEvent, make_setting, require, require_names
 
-TRUTH = ((0, "not_event"), (1, "event"), (2, "permanent_water"), (OUTSIDE, "unknown"))
+TRUTH = ((0, "not_event"), (1, "event"), (2, "permanent_water"))
 SAR_TIMES = {"pre": stac.instant("2024-03-01T05:42:00"), "post": stac.instant("2024-03-13T05:42:00")}
 """Twelve days apart: the repeat cycle of one Sentinel-1 satellite, so both are of one relative orbit."""
 OPTICAL_TIMES = {"pre": stac.instant("2024-03-04T10:18:00"), "post": stac.instant("2024-03-14T10:18:00")}
@@ -37,7 +37,6 @@ def make_flood_event(
     *,
     seed: int = 0,
     size_km: float = 15.0,
-    shape_px: tuple[int, int] | None = None,
     resolution: float = 10.0,
     sensors: Sequence[Literal["sar", "optical"]] = ("sar",),
     phases: Sequence[Literal["pre", "post"]] = ("pre", "post"),
@@ -48,12 +47,7 @@ def make_flood_event(
     cloud: float = 0.25,
     layers: Sequence[str] = ("terrain", "depth", "landcover"),
     static: Sequence[str] = ("dem", "occurrence"),
-    border_px: int = 0,
-    swath_edge: float = 0.0,
-    scenes: tuple[int, int] = (1, 1),
-    margin_px: int | None = None,
-    crs: str = "EPSG:32633",
-    workers: int | None = None,
+    **frame: Unpack[Frame],
 ) -> SyntheticEvent:
     """Write a river flood with known truth into a folder: STAC catalogue, COGs, ``event.yaml`` and ``truth.tif``.
 
@@ -68,8 +62,6 @@ def make_flood_event(
         Which landscape, flood, sky and speckle.
     size_km
         Edge of the area (km). The scenes reach ``margin_px`` further on each side.
-    shape_px
-        Instead of ``size_km``: exact (rows, columns) of the scenes; the area then lies inside.
     resolution
         Pixel edge (m).
     sensors
@@ -90,18 +82,11 @@ def make_flood_event(
         Further truth to write: ``terrain``, ``depth``, ``landcover``.
     static
         What the catalogue offers beside the scenes: ``dem`` (the true terrain), ``occurrence`` of water (%), ``landcover``.
-    border_px
-        Pixels without data around each scene.
-    swath_edge
-        Share of the scenes after the event that lies outside the swath.
-    scenes
-        (rows, columns) of overlapping items per acquisition.
-    margin_px
-        Pixels of the scenes beyond the area; 64 unless the scene is small.
-    crs
-        UTM zone or another projection in metres.
-    workers
-        Threads; as many as cores, at most 4, by default.
+    **frame
+        ``shape_px``: instead of ``size_km``, exact (rows, columns) of the scenes; the area then lies inside. ``border_px``: pixels without
+        data around each scene. ``swath_edge``: share of the scenes after the event that lies outside the swath. ``scenes``:
+        (rows, columns) of overlapping items per acquisition. ``margin_px``: pixels of the scenes beyond the area; 64 unless the scene is
+        small. ``crs``: UTM zone or another projection in metres. ``workers``: threads; as many as cores, at most 4, by default.
 
     Returns
     -------
@@ -114,19 +99,7 @@ def make_flood_event(
     RunFolderError
         When the folder cannot be made.
     """
-    setting = make_setting(
-        folder,
-        seed=seed,
-        size_km=size_km,
-        shape_px=shape_px,
-        resolution=resolution,
-        crs=crs,
-        margin_px=margin_px,
-        border_px=border_px,
-        swath_edge=swath_edge,
-        scenes=scenes,
-        workers=workers,
-    )
+    setting = make_setting(folder, seed=seed, size_km=size_km, resolution=resolution, **frame)
     require_names("sensor", sensors, ("sar", "optical"), least=1)
     require_names("phase", phases, ("pre", "post"))
     require_names("layer", layers, ("terrain", "depth", "landcover"))
@@ -143,14 +116,12 @@ def make_flood_event(
     landscape = Landscape(seed, setting.grid.shape, resolution, LOWLAND, stage)
     radars = {"pre": Radar(looks=looks, wind=0.1), "post": Radar(looks=looks, wind=wind, moisture=WET_SOIL)}
     skies = {"pre": Sky(PRE_CLOUD if cloud > 0 else 0.0, *SUN), "post": Sky(cloud, *SUN)}
-    area = setting.area
     clouds = {phase: CloudField.of(landscape, phase, skies[phase]) for phase in phases if "optical" in sensors}
 
     def compute(window: Window) -> Planes:
         land = landscape.window(window)
         ground = cover(landscape, FARMLAND, window, land)
-        planes: dict[str, NDArray[Any]] = _reference_planes(land, ground)
-        planes["truth"][~area.window(window)] = OUTSIDE
+        planes = _reference_planes(land, ground)
         for phase in phases:
             flooded = phase == "post"
             if "sar" in sensors:
@@ -163,47 +134,14 @@ def make_flood_event(
                     planes[f"optical/{phase}/{band}"] = stored
         return planes
 
-    files = {name: layer for name, layer in _reference_layers(setting.folder, setting.whole).items() if name in {"truth", *layers, *static}}
-    if "dem" in static:
-        files["terrain"] = _reference_layers(setting.folder, setting.whole)["terrain"]
-    items = []
+    items: list[stac.Scene] = []
     if "sar" in sensors:
-        times: Mapping[str, datetime] = {phase: SAR_TIMES[phase] for phase in phases}
-        items += sar_scenes(setting, times, radars, sar_unit)
+        items += sar_scenes(setting, {phase: SAR_TIMES[phase] for phase in phases}, radars, sar_unit)
     if "optical" in sensors:
         items += optical_scenes(setting, {phase: OPTICAL_TIMES[phase] for phase in phases}, skies)
-    counts = Counts(items)
-    write_layers(
-        [*files.values(), *(layer for item in items for layer in item.layers.values())],
-        setting.grid,
-        compute,
-        workers=setting.workers,
-        observe=counts,
-    )
-    items = [*counts.told(items), *static_scenes(setting, {name: files["terrain" if name == "dem" else name] for name in static})]
-    title = f"Synthetic river flood, seed {seed}"
-    stac.write_event(
-        setting.folder / "event.yaml",
-        id_=f"synthetic-flood-{seed}",
-        event_class="flood",
-        description=title,
-        bbox=setting.bbox,
-        window=WINDOW,
-        baseline=BASELINE if "pre" in phases else None,
-        resolution=resolution,
-    )
-    catalog = stac.write_catalog(setting.folder, f"synthetic-flood-{seed}", title, setting.grid, items, COLLECTIONS)
-    return SyntheticEvent(
-        folder=setting.folder,
-        event=setting.folder / "event.yaml",
-        catalog=catalog,
-        truth=files["truth"].path,
-        layers={name: files[name].path for name in files if name != "truth"},
-        grid=setting.grid,
-        bbox=setting.bbox,
-        seed=seed,
-        event_share=counts.event_share,
-    )
+    baseline = BASELINE if "pre" in phases else None
+    recipe = Recipe("flood", "Synthetic river flood", WINDOW, baseline, _reference_layers(setting), items, compute)
+    return make_event(setting, recipe, layers, static)
 
 
 def _reference_planes(land: Land, ground: Cover) -> dict[str, NDArray[Any]]:
@@ -216,31 +154,21 @@ def _reference_planes(land: Land, ground: Cover) -> dict[str, NDArray[Any]]:
     sometimes = np.where(land.height < 3, 55 * np.exp(-np.maximum(land.height, 0) / 0.5), 0)
     return {
         "truth": truth,
-        "terrain": np.round(land.elevation * 128) / np.float32(128),
+        **ground_planes(land, ground),
         "depth": np.where(flooded, depth, 0).astype(np.float32),
-        "landcover": ground.code,
         "occurrence": np.where(land.permanent, always, sometimes).astype(np.uint8),
     }
 
 
-def _reference_layers(folder: Any, whole: Any) -> dict[str, Layer]:
+def _reference_layers(setting: Setting) -> dict[str, Layer]:
+    here, whole = setting.folder, setting.whole
     return {
-        "truth": Layer(folder / "truth.tif", "truth", "uint8", "True extent of the flood", whole, OUTSIDE, overview="mode", flags=TRUTH),
-        "terrain": Layer(folder / "terrain.tif", "terrain", "float32", "Elevation of the ground", whole, unit="m", overview="average"),
+        "truth": truth_layer(setting, "True extent of the flood", TRUTH),
+        **ground_layers(setting),
         "depth": Layer(
-            folder / "depth.tif", "depth", "float32", "Depth of the flood, 0 where there is none", whole, unit="m", overview="average"
-        ),
-        "landcover": Layer(
-            folder / "landcover.tif",
-            "landcover",
-            "uint8",
-            "Land cover, WorldCover codes",
-            whole,
-            0,
-            overview="mode",
-            flags=tuple(COVER_NAMES.items()),
+            here / "depth.tif", "depth", "float32", "Depth of the flood, 0 where there is none", whole, unit="m", overview="average"
         ),
         "occurrence": Layer(
-            folder / "occurrence.tif", "occurrence", "uint8", "How often there is water", whole, 255, unit="%", overview="average"
+            here / "occurrence.tif", "occurrence", "uint8", "How often there is water", whole, 255, unit="%", overview="average"
         ),
     }

@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from pyproj import CRS
 from pyproj.exceptions import CRSError
@@ -84,19 +85,38 @@ class Setting:
         return Footprint(window, self.border, swath)
 
 
+class Frame(TypedDict, total=False):
+    """How the scenes of any event lie and are written; what is not given is as in ``make_setting``."""
+
+    shape_px: tuple[int, int] | None
+    """Exact (rows, columns) of the scenes, instead of the size; the area then lies inside."""
+    border_px: int
+    """Pixels without data around each scene."""
+    swath_edge: float
+    """Share of the scenes after the event that lies outside the swath."""
+    scenes: tuple[int, int]
+    """(rows, columns) of overlapping items per acquisition."""
+    margin_px: int | None
+    """Pixels of the scenes beyond the area; None is 64, less where the scene is small."""
+    crs: str
+    """UTM zone or another projection in metres."""
+    workers: int | None
+    """Threads; None is as many as cores, at most 4."""
+
+
 def make_setting(
     folder: str | os.PathLike[str],
     *,
     seed: int,
     size_km: float,
-    shape_px: tuple[int, int] | None,
     resolution: float,
-    crs: str,
-    margin_px: int | None,
-    border_px: int,
-    swath_edge: float,
-    scenes: tuple[int, int],
-    workers: int | None,
+    shape_px: tuple[int, int] | None = None,
+    border_px: int = 0,
+    swath_edge: float = 0.0,
+    scenes: tuple[int, int] = (1, 1),
+    margin_px: int | None = None,
+    crs: str = "EPSG:32633",
+    workers: int | None = None,
 ) -> Setting:
     """Check the common arguments, make the folder and return the setting.
 
