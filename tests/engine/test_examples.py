@@ -226,7 +226,6 @@ def test_planning_only_searches_and_asks_for_no_collection_that_it_would_refuse(
     assert not asked & {"sentinel-1-grd", "sentinel-2-l1c"}
 
 
-@pytest.mark.xfail(strict=True, reason="the tiling opens headers of up to three files per source to learn their blocks")
 def test_planning_opens_no_file(example, opened):
     mdive.plan(example.event)
     assert opened == []

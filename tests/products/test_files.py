@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from mdive.errors import RunFolderError
-from mdive.products import check_writable, publish, redact, sha256_file, staged, without_query, write_json_atomic
+from mdive.model.address import redact, without_query
+from mdive.products import check_writable, publish, sha256_file, staged, write_json_atomic
 from mdive.products.files import write_error
 
 

@@ -12,11 +12,12 @@ from odc.loader import chunked_load, resolve_load_cfg
 from odc.loader.types import RasterBandMetadata, RasterGroupMetadata
 
 from mdive.cube.driver import LoadState, MdiveDriver, parsed_items
-from mdive.cube.failures import ReadFailure, public_href
+from mdive.cube.failures import ReadFailure
 from mdive.cube.grid import to_geobox
 from mdive.cube.prepare import PreparedSource, prepare
 from mdive.cube.units import NOTHING
 from mdive.errors import InputError, nearest
+from mdive.model.address import without_query
 from mdive.model.flags import QC_FLAGS
 from mdive.model.plan import Grid, MaskRule, Source
 from mdive.pipeline.window import Window
@@ -137,7 +138,7 @@ def _note_missing_assets(prepared: PreparedSource, layers: list[list[str]], band
                 continue
             if source.mask is not None and band == source.mask.band:
                 state.blind.add(item)
-            href = public_href(prepared.items[item].href or "")
+            href = without_query(prepared.items[item].href or "")
             state.failures.append(ReadFailure(source.key, item, band, href, window, "no_asset", f"The item has no {band!r}.", 1))
 
 

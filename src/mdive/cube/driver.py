@@ -14,11 +14,12 @@ from odc.geo.geobox import GeoBox
 from odc.loader.types import BandKey, RasterBandMetadata, RasterGroupMetadata, RasterLoadParams, RasterSource
 from odc.stac import ParsedItem, parse_items
 
-from mdive.cube.failures import ReadFailure, Unreadable, public_href
+from mdive.cube.failures import ReadFailure, Unreadable
 from mdive.cube.files import OpenRaster, environment, with_raster
 from mdive.cube.prepare import EVERYWHERE, PlannedBand, PreparedSource, cover
 from mdive.cube.sampling import sample
 from mdive.cube.units import NOTHING
+from mdive.model.address import without_query
 from mdive.model.plan import ItemRef
 from mdive.pipeline.window import Window
 
@@ -127,7 +128,14 @@ class MdiveReader:
             self.state.blind.add(planned.item)
         self.state.failures.append(
             ReadFailure(
-                source.key, planned.item, planned.band, public_href(planned.asset.href), window, error.cause, error.message, error.attempts
+                source.key,
+                planned.item,
+                planned.band,
+                without_query(planned.asset.href),
+                window,
+                error.cause,
+                error.message,
+                error.attempts,
             )
         )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
 
+from mdive.model.address import redact
 from mdive.pipeline.window import Window
 
 CAUSES_THAT_PASS = frozenset(
@@ -82,17 +82,8 @@ def diagnosed(error: BaseException) -> Unreadable:
 
 
 def without_secrets(text: str) -> str:
-    """Return a message without the query strings, user names and GDAL prefixes of the addresses in it."""
-    text = text.replace("/vsicurl/", "").replace("/vsis3/", "s3://")
-    return re.sub(r"://[^/\s'\"@]*@", "://", re.sub(r"\?[^\s'\"]*", "", text))
-
-
-def public_href(href: str) -> str:
-    """Return an address without query string and user name; a path as it is."""
-    if "://" not in href:
-        return href
-    parts = urlsplit(href)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    """Return a message without the query strings, user names, named secrets and GDAL prefixes of the addresses in it."""
+    return redact(text.replace("/vsicurl/", "").replace("/vsis3/", "s3://"))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

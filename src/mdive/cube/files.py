@@ -103,7 +103,7 @@ def with_raster(href: str, item_href: str | None, work: Callable[[OpenRaster], T
             _forget(href)
             found = diagnosed(error)
             found.attempts = attempt
-            if not (_is_remote(href) and found.cause in CAUSES_THAT_PASS and attempt < ATTEMPTS):
+            if not (is_remote(href) and found.cause in CAUSES_THAT_PASS and attempt < ATTEMPTS):
                 raise found from error
         time.sleep(FIRST_PAUSE * 2 ** (attempt - 1))
     raise AssertionError
@@ -131,7 +131,8 @@ def _settings() -> dict[str, str | int]:
     return settings
 
 
-def _is_remote(href: str) -> bool:
+def is_remote(href: str) -> bool:
+    """Return whether an address leads to another machine."""
     return urlsplit(href).scheme in REMOTE
 
 
@@ -150,7 +151,7 @@ def _forget(href: str) -> None:
 
 def _opened(href: str, item_href: str | None, *, again: bool) -> OpenRaster:
     driver = driver_for(href, item_href)
-    signature = None if _is_remote(href) else _signature(href)
+    signature = None if is_remote(href) else _signature(href)
     handles = _handles()
     if href in handles and handles[href][0] == signature:
         handles.move_to_end(href)

@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 
 from mdive.cube.prepare import PlannedBand, PreparedSource, prepare
-from mdive.cube.relation import Axis, Nested, relate
+from mdive.cube.relation import Axis, Nested, SourceGrid, relate
 from mdive.errors import InputError
 from mdive.model.plan import Grid, Source
 from mdive.pipeline.window import Window
@@ -81,8 +81,9 @@ class TileIndex:
     def block_anchor(self, sources: Sequence[Source] | None = None) -> tuple[int, int, int]:
         """Return (row, column, size) in target pixels of a tiling whose edges fall on the blocks of the source that is read most.
 
-        Opens the header of one file per source, until one fits: its grid must nest in the target. (0, 0, 512) where none does, as when
-        everything is warped.
+        Its grid must nest in the target; (0, 0, 512) where none does, as when everything is warped. A file of this machine is opened for
+        the layout of its blocks. A remote one is not: planning asks the catalogue only, and blocks of any usual size (256, 512, 1024)
+        begin at the corner of the file, which the catalogue tells.
         """
         ranked = sorted(self._prepared if sources is None else [s.key for s in sources], key=self._weight, reverse=True)
         return next((anchor for key in ranked if (anchor := self._anchor(self._prepared[key])) is not None), (0, 0, BLOCK))
@@ -93,28 +94,33 @@ class TileIndex:
 
     def _anchor(self, ready: PreparedSource) -> tuple[int, int, int] | None:
         from mdive.cube.failures import Unreadable
-        from mdive.cube.files import OpenRaster, environment, with_raster
+        from mdive.cube.files import OpenRaster, environment, is_remote, with_raster
 
         def measured(raster: OpenRaster) -> tuple[int, int, int] | None:
-            relation = relate(raster.grid, self.grid)
-            if not isinstance(relation, Nested):
-                return None
-            height, width = raster.dataset.block_shapes[planned.asset.index - 1]
-            rows, cols = _block_edges(relation.rows, height), _block_edges(relation.cols, width)
-            if rows is None or cols is None:
-                return None
-            if width >= raster.grid.shape[1]:  # strips: columns are never cut
-                return rows[0] % rows[1], 0, rows[1]
-            size = math.lcm(rows[1], cols[1])
-            return rows[0] % size, cols[0] % size, size
+            return self._blocks_of(raster.grid, raster.dataset.block_shapes[planned.asset.index - 1])
 
         for planned in _largest_bands(ready, self.grid):
+            if planned.claimed is not None and is_remote(planned.asset.href):
+                return self._blocks_of(planned.claimed, (BLOCK, BLOCK))
             try:
-                with environment():
-                    return with_raster(planned.asset.href, planned.origin, measured)
+                if not is_remote(planned.asset.href):
+                    with environment():
+                        return with_raster(planned.asset.href, planned.origin, measured)
             except Unreadable:
                 continue  # the run's ledger will name it; another file may tell the layout
         return None
+
+    def _blocks_of(self, grid: SourceGrid, block: tuple[int, int]) -> tuple[int, int, int] | None:
+        relation = relate(grid, self.grid)
+        if not isinstance(relation, Nested):
+            return None
+        rows, cols = _block_edges(relation.rows, block[0]), _block_edges(relation.cols, block[1])
+        if rows is None or cols is None:
+            return None
+        if block[1] >= grid.shape[1]:  # strips: columns are never cut
+            return rows[0] % rows[1], 0, rows[1]
+        size = math.lcm(rows[1], cols[1])
+        return rows[0], cols[0], size
 
 
 def _bands(source: Source) -> list[str]:

@@ -72,23 +72,39 @@ def choose(
 
 def _pick(spec: AlgorithmSpec, found: Candidates) -> tuple[dict[str, Source], str]:
     """Return the best source of each phase, cut down to the bands that the algorithm uses, and what is lacking."""
-    picked: dict[str, Source] = {}
+    offers: dict[str, list[Source]] = {}
     for phase in spec.phases:
         needs, optional = spec.needs.get(phase, ()), spec.optional.get(phase, ())
         offered = [s for s in found.sources if s.phase == phase and (phase == "static" or s.sensor == spec.sensor)]
         fitting = [s for s in offered if all(_band(s, b) for b in needs)]
         if phase not in spec.needs:
             fitting = [s for s in fitting if any(_band(s, b) for b in optional)]
-        # A pair of phases is compared pixel by pixel, so the same sensor before and after is worth more than a better one.
-        fitting.sort(key=lambda s: s.name not in {p.name for p in picked.values()})
-        if fitting:
-            picked[phase] = _trim(fitting[0], (*needs, *optional))
-        elif phase in spec.needs:
-            if not offered:
-                return picked, f"no {spec.sensor} acquisition for its {phase} phase"
+        elif not offered:
+            return {}, f"no {spec.sensor} acquisition for its {phase} phase"
+        elif not fitting:
             missing = [b for b in needs if not any(_band(s, b) for s in offered)] or list(needs)
-            return picked, f"the {phase} acquisitions lack the band {missing[0]!r} (they have {', '.join(offered[0].bands)})"
+            return {}, f"the {phase} acquisitions lack the band {missing[0]!r} (they have {', '.join(offered[0].bands)})"
+        if fitting:
+            offers[phase] = fitting
+    best = _best_name(spec, offers)
+    picked = {}
+    for phase, fitting in offers.items():
+        chosen = next((s for s in fitting if s.name == best), fitting[0])
+        picked[phase] = _trim(chosen, (*spec.needs.get(phase, ()), *spec.optional.get(phase, ())))
     return picked, ""
+
+
+def _best_name(spec: AlgorithmSpec, offers: Mapping[str, list[Source]]) -> str | None:
+    """Return the source that serves all phases of the event best; None where no source serves all that the algorithm needs.
+
+    Phases are compared pixel by pixel, so the same sensor before and after is worth more than the better one of each. What decides
+    among several is the sum of their places in the phases' orders of preference, then the phase after the onset.
+    """
+    needed = [phase for phase in offers if phase in spec.needs and phase != "static"]
+    places = {phase: {s.name: n for n, s in reversed(list(enumerate(offers[phase])))} for phase in needed}
+    names = set.intersection(*(set(p) for p in places.values())) if places else set()
+    ranked = sorted(names, key=lambda name: (sum(p[name] for p in places.values()), places.get("post", {}).get(name, 0), name))
+    return ranked[0] if ranked else None
 
 
 def _band(source: Source, name: str) -> str | None:

@@ -15,6 +15,7 @@ from mdive.engine.pipelines import PROBABILITY, REQUIRED, trace
 from mdive.engine.specs import product_names
 from mdive.engine.tiling import footprint, tile_size, widest_halo
 from mdive.errors import InputError, NoDataError, UsageError, nearest
+from mdive.model.address import without_query
 from mdive.model.event import Event
 from mdive.model.event_class import EventClass
 from mdive.model.plan import AlgorithmRef, Grid, Phase, Plan, Reason, Source, Tiling
@@ -80,6 +81,8 @@ def plan(
     windows = _windows(event, kind)
     recipe = _recipe(kind, intent.algorithm)
     found = candidates(open_catalog(where), geometry, windows, **_most(intent.max_observations))
+    # From here on the catalogue is only named: a token in its address is nobody's business.
+    where = without_query(where)
     choice = choose(found, recipe, where, windows)
     reasons.extend(choice.reasons)
     spec = choice.spec
@@ -101,7 +104,7 @@ def plan(
     graph = trace(spec, reference, choice.sources, geometry.wkt, [*REQUIRED, *(n for n in products if n != "polygons")])
     tiling = _tiling(graph, grid, choice.sources, limits, tile_size, workers)
     return Plan(
-        event=event.model_dump(mode="json", exclude_none=True),
+        event={k: without_query(v) if k == "catalog" else v for k, v in event.model_dump(mode="json", exclude_none=True).items()},
         event_class=kind.model_dump(mode="json", exclude_none=True),
         catalog=where,
         sources=choice.sources,

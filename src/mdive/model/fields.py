@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from mdive.model.address import without_query
 from mdive.model.refusal import Refusal, shown
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -42,13 +42,9 @@ RelativePath = Annotated[
 """A path inside the run folder: POSIX, relative, without ``..``."""
 
 
-def without_query(href: Any) -> Any:
-    """Return a URL without query, fragment, user and password: signatures and tokens live there, and documents are kept and shared."""
-    if not isinstance(href, str) or "://" not in href:
-        return href
-    parts = urlsplit(href)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+def _clean(href: Any) -> Any:
+    return without_query(href) if isinstance(href, str) else href
 
 
-CleanHref = Annotated[str, BeforeValidator(without_query)]
+CleanHref = Annotated[str, BeforeValidator(_clean)]
 """An absolute URL or path; query, fragment and credentials are taken off."""

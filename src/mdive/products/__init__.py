@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mdive.products.cog import write_cog
-    from mdive.products.files import check_writable, publish, redact, sha256_file, staged, without_query, write_json_atomic
+    from mdive.products.files import check_writable, publish, sha256_file, staged, write_json_atomic
     from mdive.products.ledger import read_ledger, write_ledger
     from mdive.products.polygons import write_polygons
     from mdive.products.report import write_report
@@ -29,11 +29,9 @@ __all__ = [
     "flag_areas",
     "publish",
     "read_ledger",
-    "redact",
     "sha256_file",
     "staged",
     "verify_products",
-    "without_query",
     "write_cog",
     "write_json_atomic",
     "write_ledger",
@@ -44,7 +42,7 @@ __all__ = [
 
 _HOME = {
     "cog": ("write_cog",),
-    "files": ("check_writable", "publish", "redact", "sha256_file", "staged", "without_query", "write_json_atomic"),
+    "files": ("check_writable", "publish", "sha256_file", "staged", "write_json_atomic"),
     "ledger": ("read_ledger", "write_ledger"),
     "polygons": ("write_polygons",),
     "report": ("write_report",),

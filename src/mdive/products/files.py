@@ -1,4 +1,4 @@
-"""Files that are there entirely or not at all: staging, fsync, rename, checksums, and what may be written about an address."""
+"""Files that are there entirely or not at all: staging, fsync, rename, checksums."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mdive.errors import RunFolderError
+from mdive.model.address import redact
 
 _BLOCK = 1 << 20
 """Bytes per read when a file is hashed: large enough for a sequential disk, small beside any budget."""
@@ -168,26 +168,3 @@ def check_writable(folder: Path, bytes_needed: int) -> None:
 
 def _mib(size: int) -> str:
     return f"{size / 2**20:,.1f} MiB"
-
-
-def without_query(href: str) -> str:
-    """Return an address without what may be a secret: query (signatures, tokens), fragment, user name and password.
-
-    Paths of the local file system come back as they are: ``?`` and ``#`` are ordinary characters there.
-    """
-    head, separator, rest = href.partition("://")
-    if not separator:
-        return href
-    scheme = re.split(r"[^A-Za-z0-9+.\-]", head)[-1]
-    lead = head[: len(head) - len(scheme)]
-    place, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
-    return f"{'' if '?' in lead else lead}{scheme}://{place.rpartition('@')[2]}{slash}{path}"
-
-
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>]+")
-_SECRET = re.compile(r"(?i)\b(sig|token|access_token|signature|authorization|password|secret|api_?key)(\s*[=:]\s*)(bearer\s+)?[^\s&'\",;]+")
-
-
-def redact(text: str) -> str:
-    """Return a message in which every address has lost its query and every named secret its value."""
-    return _SECRET.sub(r"\1\2***", _URL.sub(lambda match: without_query(match.group()), text))

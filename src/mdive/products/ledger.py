@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mdive.errors import RunFolderError
-from mdive.products.files import redact, staged, without_query, writing
+from mdive.model.address import redact, without_query
+from mdive.products.files import staged, writing
 
 SCHEMA = pa.schema(
     [

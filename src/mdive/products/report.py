@@ -18,7 +18,7 @@ from mdive.model.product import RasterSpec
 from mdive.model.provenance import Provenance
 from mdive.model.quality import Quality
 from mdive.products.drawing import map_picture, pipeline_picture
-from mdive.products.files import staged, without_query
+from mdive.products.files import staged
 
 LEDGER_ROWS = 50
 """Failed reads that are listed; all of them are in ``ledger.parquet``."""
@@ -75,7 +75,7 @@ def write_report(
         plan=plan,
         quality=quality,
         provenance=provenance,
-        catalog=without_query(plan.catalog),
+        catalog=plan.catalog,
         partial=partial,
         bounded="probability" in rasters,
         failed=len({(r["source"], r["item"], r["band"]) for r in ledger}),

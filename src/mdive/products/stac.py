@@ -21,12 +21,13 @@ from pystac.extensions.classification import Bitfield, Classification, Classific
 from pystac.extensions.file import FileExtension
 from pystac.extensions.projection import ProjectionExtension
 
+from mdive.model.address import without_query
 from mdive.model.event import Event
 from mdive.model.manifest import ProductFile
 from mdive.model.plan import Grid, Plan
 from mdive.model.product import FlagEntry, RasterSpec
 from mdive.products.encoding import encoding_of
-from mdive.products.files import without_query, write_json_atomic, writing
+from mdive.products.files import write_json_atomic, writing
 
 _PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
 _RASTER = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pystac
 
+from mdive.model.address import unsigned
 from mdive.model.datasource import Access, MaskConvention, Sensor
 from mdive.model.plan import AssetRef, MaskRule, Resampling
 from mdive.providers._documents import local_path
@@ -22,13 +22,6 @@ _NEAREST: Final = frozenset({"occurrence", "landcover"})
 
 _MULTIHASHES: Final = {"1220": 64, "1340": 128, "d50110": 32}
 """Prefix (code and length of sha2-256, sha2-512, md5) and hexadecimal digits of the checksums that are understood."""
-
-
-_SIGNATURE: Final = re.compile(r"(?i)(.*-)?sig(nature)?")
-"""Names of query fields that sign an address (Azure, S3, Google, CloudFront): all other fields belong to the signature, or are signed by it."""
-
-_SECRET: Final = re.compile(r"(?i).*(token|secret|passw|credential|auth|jwt|api[-_]?key).*|key")
-"""Names of query fields that open an address on their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +108,6 @@ def _absolute(asset: pystac.Asset) -> str:
     if not path.is_absolute():
         raise UnusableError(f"its href {href.partition('?')[0]!r} is relative to nothing")
     return str(path)
-
-
-def unsigned(href: str) -> str:
-    """Return a URL without user, password, signature and tokens: plans are kept and shared, and what opens a file is asked for at reading.
-
-    Query fields that only say which file is meant stay. A path comes back as it is.
-    """
-    if "://" not in href:
-        return href
-    parts = urlsplit(href)
-    fields = {field: unquote(field.partition("=")[0]) for field in parts.query.split("&") if field}
-    signed = any(_SIGNATURE.fullmatch(name) for name in fields.values())
-    kept = [] if signed else [field for field, name in fields.items() if not _SECRET.fullmatch(name)]
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "&".join(kept), ""))
 
 
 def _numbers(value: Any, count: int) -> Any:

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import shapely
 
+from mdive.model.address import unsigned
 from mdive.model.base import Document
 from mdive.model.datasource import Access, Provider
 from mdive.model.plan import ItemRef, Observation, Phase, Source
 from mdive.providers._items import Rejection, Report
 from mdive.providers._metadata import SENSOR_OF
 from mdive.providers._ranking import Choice
-from mdive.providers._refs import unsigned
 from mdive.providers._scenes import Pass, Scene
 
 _KEPT: Final = (

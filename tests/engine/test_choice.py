@@ -1,0 +1,61 @@
+"""Which source serves which phase: the best one for the event as a whole, not the best of one phase."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from mdive.engine.choice import choose
+from mdive.errors import NoDataError
+from mdive.model.plan import AssetRef, ItemRef, Observation, Source
+from mdive.plugins import algorithm_spec
+from mdive.providers import Candidates
+
+WHEN = datetime(2024, 8, 1, tzinfo=UTC)
+BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")
+WINDOWS = {"post": (WHEN, WHEN), "pre": (WHEN, WHEN), "static": None}
+
+
+def source(name, phase, *, bands=BANDS, sensor="optical", cloud=None):
+    assets = {b: AssetRef(href=f"/data/{name}-{phase}-{b}.tif") for b in bands}
+    item = ItemRef(id=f"{name}-{phase}", collection=name, datetime=WHEN, geometry={"type": "Point", "coordinates": [0, 0]}, assets=assets)
+    properties = {} if cloud is None else {"eo:cloud_cover": cloud}
+    seen = Observation(id=item.id, datetime=WHEN, items=(item.id,), properties=properties)
+    return Source(name=name, phase=phase, sensor=sensor, bands=bands, observations=(seen,), items=(item,))
+
+
+def chosen(*sources, recipe=("wildfire.dnbr",)):
+    found = Candidates(catalog="catalogue", sources=tuple(sources), facts={}, rejected=())
+    choice = choose(found, [(algorithm_spec(name), None) for name in recipe], "catalogue", WINDOWS)
+    return {s.phase: s.name for s in choice.sources}
+
+
+def test_the_first_of_each_phase_where_they_agree():
+    assert chosen(source("a", "pre"), source("b", "pre"), source("a", "post"), source("b", "post")) == {"pre": "a", "post": "a"}
+
+
+def test_one_sensor_before_and_after_is_worth_more_than_the_better_of_each():
+    assert chosen(source("a", "pre"), source("b", "pre"), source("b", "post")) == {"pre": "b", "post": "b"}
+
+
+def test_a_good_scene_before_does_not_force_a_bad_one_after():
+    """Both sensors serve both phases; one is first before, the other after: after the onset decides."""
+    assert chosen(source("a", "pre"), source("b", "pre"), source("b", "post"), source("a", "post")) == {"pre": "b", "post": "b"}
+
+
+def test_sensors_that_share_no_phase_are_better_than_nothing():
+    assert chosen(source("a", "pre"), source("b", "post")) == {"pre": "a", "post": "b"}
+
+
+def test_what_is_only_optional_does_not_decide():
+    radar = {"bands": ("vv", "vh"), "sensor": "sar"}
+    sources = [source("a", "pre", **radar), source("b", "post", **radar), source("a", "post", **radar)]
+    assert chosen(*sources, recipe=("flood.sar_threshold",))["post"] == "b"
+
+
+def test_what_is_lacking_is_named():
+    with pytest.raises(NoDataError, match=r"lack the band 'swir22'"):
+        chosen(source("a", "pre"), source("a", "post", bands=("green", "red", "nir08", "swir16")))
+    with pytest.raises(NoDataError, match="no optical acquisition for its pre phase"):
+        chosen(source("a", "post"))
