@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mdive.engine.choice import choose
+from mdive.engine.choice import choose, preferred
 from mdive.errors import NoDataError
 from mdive.model.plan import AssetRef, ItemRef, Observation, Source
 from mdive.plugins import algorithm_spec
@@ -59,3 +59,38 @@ def test_what_is_lacking_is_named():
         chosen(source("a", "pre"), source("a", "post", bands=("green", "red", "nir08", "swir16")))
     with pytest.raises(NoDataError, match="no optical acquisition for its pre phase"):
         chosen(source("a", "post"))
+
+
+def observed(name, *seen):
+    """A source with observations at (days from ``WHEN``, relative orbit)."""
+    one = source(name, "pre")
+    items = tuple(
+        one.items[0].model_copy(update={"id": f"i{n}", "datetime": WHEN + timedelta(days=days)}) for n, (days, _) in enumerate(seen)
+    )
+    observations = tuple(
+        Observation(id=i.id, datetime=i.datetime, items=(i.id,), properties={"sat:relative_orbit": orbit})
+        for i, (_, orbit) in zip(items, seen, strict=True)
+    )
+    return one.model_copy(update={"observations": observations, "items": items})
+
+
+@pytest.mark.parametrize(
+    ("rule", "left"),
+    [
+        ("latest", ["i0", "i1", "i2", "i3"]),
+        ("same_relative_orbit", ["i1", "i3"]),
+        # A year ago is the same season; half a year ago is the other one; what is as near keeps its order.
+        ("same_season", ["i0", "i3", "i2", "i1"]),
+    ],
+)
+def test_which_earlier_observations_are_preferred(rule, left):
+    pre = observed("a", (-10, 7), (-180, 15), (-70, 22), (-366, 15))
+    post = observed("a", (0, 15))
+    found = preferred(pre, post, rule)
+    assert [o.id for o in found.observations] == left
+    assert {i.id for i in found.items} == set(left)
+
+
+def test_an_orbit_that_nobody_flew_before_leaves_all():
+    pre = observed("a", (-10, 7), (-20, 22))
+    assert preferred(pre, observed("a", (0, 15)), "same_relative_orbit") == pre

@@ -115,7 +115,7 @@ WRONG = [
     ("resolution is zero", event() + "intent: {resolution: 0}\n", [":4:22: ", "intent.resolution: ", "greater than 0 (given: 0)"]),
     ("resolution is true", event() + "intent: {resolution: true}\n", [":4:22: ", "intent.resolution: ", "given: True"]),
     ("unknown CRS", event() + "intent: {crs: 'EPSG:99999'}\n", [":4:15: ", "intent.crs: ", "'EPSG:99999'", "EPSG:32630"]),
-    ("vertical CRS", event() + "intent: {crs: 'EPSG:5773'}\n", [":4:15: ", "intent.crs: ", "not a system of map coordinates"]),
+    ("vertical CRS", event() + "intent: {crs: 'EPSG:5773'}\n", [":4:15: ", "intent.crs: ", "not a map projection"]),
     ("products are text", event() + "intent: {products: extent}\n", [":4:20: ", "intent.products: ", "valid tuple (given: 'extent')"]),
     ("product with a path", event() + "intent: {products: [extent, ../x]}\n", [":4:29: ", "intent.products[1]: ", "'../x'"]),
     ("product twice", event() + "intent: {products: [extent, extent]}\n", [":4:29: ", "intent.products[1]: ", "'extent' is given twice"]),

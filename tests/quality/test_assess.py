@@ -77,6 +77,14 @@ def test_what_was_not_seen_is_no_answer(share, decision, grade, check):
     assert (quality.decision, quality.grade, status(quality, "observed_share")) == (decision, grade, check)
 
 
+@pytest.mark.parametrize(("high", "check"), [(4e4, None), (6e4, "review"), (4e6, "review")])
+def test_a_no_with_a_large_upper_bound_is_for_a_person_to_look_at(high, check):
+    quality = assess(evidence(event=1e4, reference=0, background=100e6 - 1e4, low_m2=0, high_m2=high), LIMITS, LEAST)
+    assert quality.decision == "no_significant_event"
+    assert next((c.status for c in quality.checks if c.name == "upper_bound"), None) == check
+    assert quality.grade == ("B" if check else "A")
+
+
 def test_nothing_observed_needs_no_limit_to_be_not_observable():
     assert assess(evidence(event=0, reference=0, background=0), {}, LEAST).decision == "not_observable"
 

@@ -160,13 +160,12 @@ def verify(folder: Folder, as_json: AsJson = False) -> None:
 @app.command()
 def validate(files: Annotated[list[Path], typer.Argument(help="Event documents.", show_default=False)], as_json: AsJson = False) -> None:
     """Check event documents, without searching or reading anything."""
-    from mdive.plugins.registry import event_class
+    from mdive.engine.planning import check_event
 
     results = {}
     for file in files:
         event = _event(file)
-        if event.event_class is not None:
-            event_class(event.event_class)
+        check_event(event)
         results[str(file)] = event.identity
     if as_json:
         _print_json({name: {"valid": True, "identity": identity} for name, identity in results.items()})

@@ -192,7 +192,23 @@ def _accepted_crs(text: str, area: BaseGeometry) -> str:
         raise InputError(f"The CRS {text!r} ({crs.name}) counts in {', '.join(sorted(units))}.", "Give a CRS in metres, or leave it out.")
     _check_place(text, crs, area)
     authority = crs.to_authority(min_confidence=100)
-    return ":".join(authority) if authority else str(crs.to_wkt())
+    return ":".join(authority) if authority else _written(text, crs)
+
+
+def _written(text: str, crs: pyproj.CRS) -> str:
+    """Return a CRS without a number as WKT that says all of its parameters: readers of CF attributes ask for each of them."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # PROJ strings lose names; it is the numbers that count
+        spelt_out = crs.to_proj4()
+    for candidate in (crs, pyproj.CRS.from_user_input(spelt_out)):
+        try:
+            candidate.to_cf()
+        except KeyError:
+            continue
+        return str(candidate.to_wkt())
+    raise InputError(f"The CRS {text[:60]!r} lacks parameters that files must name.", "Give it as EPSG:n or as a PROJ string.")
 
 
 def _check_place(text: str, crs: pyproj.CRS, area: BaseGeometry) -> None:

@@ -8,13 +8,17 @@ from datetime import datetime
 from typing import Any
 
 from mdive.errors import NoDataError
-from mdive.model.event_class import When
+from mdive.model.event_class import EventClass, When
 from mdive.model.plan import Phase, Reason, Source
 from mdive.plugins import AlgorithmSpec
 from mdive.providers import Candidates
 
 ALIASES = {"nir08": "nir", "nir": "nir08"}
 """Bands that may stand in for one another: sensors with one near infrared call it either name."""
+
+YEAR = 365.2425
+MONTH = 30.0
+"""Days. Within a month vegetation changes less than between two scenes of different cloud, so the clearer one goes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +37,18 @@ def choose(
     recipe: Sequence[tuple[AlgorithmSpec, When | None]],
     catalog: str,
     windows: Mapping[Phase, tuple[datetime, datetime] | None],
+    kind: EventClass | None = None,
 ) -> Choice:
     """Return the first step of the recipe that the candidates can serve.
+
+    Parameters
+    ----------
+    found, catalog, windows
+        What was found, where, and when.
+    recipe
+        Algorithms in the order of preference, with the conditions on what they are given.
+    kind
+        The event class: which earlier observations it prefers, and what it would need besides.
 
     Raises
     ------
@@ -52,7 +66,10 @@ def choose(
             reasons.append(Reason(topic="algorithm", text=f"not {spec.name}: {lack}."))
             continue
         reasons.append(Reason(topic="algorithm", text=f"{spec.name} {spec.version}: {spec.summary}"))
+        if kind is not None and "pre" in picked and "post" in picked:
+            picked["pre"] = preferred(picked["pre"], picked["post"], kind.baseline.prefer)
         reasons.extend(_told(picked))
+        reasons.extend(_lacking(kind, picked))
         reasons.extend(Reason(topic="rejected", text=str(r)) for r in found.rejected)
         return Choice(spec, {p: s.key for p, s in picked.items()}, tuple(picked.values()), tuple(reasons))
     if any(s.phase == "post" for s in found.sources) or found.rejected:
@@ -157,6 +174,33 @@ def _told(picked: Mapping[str, Source]) -> list[Reason]:
             )
         )
     return told
+
+
+def preferred(pre: Source, post: Source, rule: str) -> Source:
+    """Return the earlier observations that a baseline rule prefers, in its order, with their items."""
+    seen = list(pre.observations)
+    if rule == "same_relative_orbit":
+        orbits = {o.properties.get("sat:relative_orbit") for o in post.observations} - {None}
+        seen = [o for o in seen if o.properties.get("sat:relative_orbit") in orbits] or seen
+    elif rule == "same_season" and post.observations:
+        after = post.observations[0].datetime
+        seen.sort(key=lambda o: round(_season_days(o.datetime, after) / MONTH))
+    named = {item for o in seen for item in o.items}
+    return pre.model_copy(update={"observations": tuple(seen), "items": tuple(i for i in pre.items if i.id in named)})
+
+
+def _season_days(one: datetime, other: datetime) -> float:
+    days = abs((one - other).total_seconds()) / 86400 % YEAR
+    return min(days, YEAR - days)
+
+
+def _lacking(kind: EventClass | None, picked: Mapping[str, Source]) -> list[Reason]:
+    """Return what the event class would like to have had, and what for."""
+    return [
+        Reason(topic="without", text=f"no {' or '.join(need.any_of)} for the {need.phase} phase: {need.why}.")
+        for need in (kind.needs if kind is not None else ())
+        if not any(phase == need.phase and source.sensor in need.any_of for phase, source in picked.items())
+    ]
 
 
 def _nothing(spec: AlgorithmSpec, phase: str) -> Source:

@@ -9,16 +9,17 @@ from typing import Any
 
 from mdive.config import Profile, memory_budget, worker_count
 from mdive.config import profile as profile_named
-from mdive.cube import TileIndex, make_grid
+from mdive.cube import TileIndex, area_mask, make_grid
 from mdive.engine.choice import choose
 from mdive.engine.pipelines import PROBABILITY, REQUIRED, trace
 from mdive.engine.specs import product_names
 from mdive.engine.tiling import footprint, tile_size, widest_halo
-from mdive.errors import InputError, NoDataError, UsageError, nearest
+from mdive.errors import InputError, MdiveError, NoDataError, UsageError, nearest
 from mdive.model.address import without_query
 from mdive.model.event import Event
 from mdive.model.event_class import EventClass
 from mdive.model.plan import AlgorithmRef, Grid, Phase, Plan, Reason, Source, Tiling
+from mdive.pipeline import Tiles
 from mdive.pipeline.graph import Graph
 from mdive.pipeline.passes import split
 from mdive.plugins import AlgorithmSpec
@@ -83,7 +84,7 @@ def plan(
     found = candidates(open_catalog(where), geometry, windows, **_most(intent.max_observations))
     # From here on the catalogue is only named: a token in its address is nobody's business.
     where = without_query(where)
-    choice = choose(found, recipe, where, windows)
+    choice = choose(found, recipe, where, windows, kind)
     reasons.extend(choice.reasons)
     spec = choice.spec
     bound = spec.bind({**intent.parameters, **(parameters or {})})
@@ -95,6 +96,8 @@ def plan(
             f"the area at {resolution:g} m is a grid of {grid.shape[0]} x {grid.shape[1]} pixels.",
             "Give a smaller area, or a coarser intent.resolution.",
         )
+    if not any(area_mask(geometry, grid, window).any() for window in Tiles.regular(grid.shape, 1024)):
+        raise InputError(f"no pixel of {resolution:g} m has its centre in the area.", "Give a larger area, or a finer intent.resolution.")
     reasons.append(
         Reason(topic="grid", text=f"{grid.shape[1]} x {grid.shape[0]} pixels of {resolution:g} m in {grid.crs}, our own, snapped.")
     )
@@ -124,6 +127,31 @@ def retile(plan: Plan, size: int) -> Plan:
     if size < 16:
         raise UsageError(f"a tile of {size} pixels is too small.", "Give --tile-size of 16 or more; 1024 to 4096 are usual.")
     return plan.model_copy(update={"tiling": Tiling(size=size)})
+
+
+def check_event(event: Event) -> None:
+    """Refuse an event that no plan could be made of, as far as that can be told without a catalogue.
+
+    Raises
+    ------
+    InputError
+        Unknown event class, algorithm, product or parameter.
+    """
+    kind = _class_of(event)
+    intent = event.intent
+    if not kind.recipe and intent.algorithm is None:
+        return
+    specs = [spec for spec, _ in _recipe(kind, intent.algorithm)]
+    # The catalogue decides which step of the recipe is taken: a product or parameter is wrong if no step knows it.
+    problems: list[MdiveError] = []
+    for spec in specs:
+        try:
+            spec.bind(dict(intent.parameters))
+            _products(kind, spec, intent.products or ())
+        except MdiveError as error:
+            problems.append(error)
+    if len(problems) == len(specs):
+        raise problems[0]
 
 
 def software() -> dict[str, str]:

@@ -44,11 +44,9 @@ class BaselineRule(Document):
 
     before: Duration
     """How far before the onset an observation still shows the state before."""
-    after: Duration | None = None
-    """How long after the end of the window an observation may stand in for it, where nothing before does. None: never."""
     prefer: Literal["latest", "same_relative_orbit", "same_season"] = "latest"
-    """Which observation of several: the last one before the onset, the last of the same orbit as the one after it (radar geometry), or the
-    one nearest to the same day of the year (phenology)."""
+    """Which observations of several: the best ones; those of an orbit that also saw the state after (radar geometry), if there are any; or
+    first those nearest to the same day of the year (phenology), by months."""
 
 
 class When(Document):

@@ -28,8 +28,8 @@ def _read_crs(value: Any) -> str:
         crs = pyproj.CRS.from_user_input(value.strip())
     except pyproj.exceptions.CRSError:
         raise Refusal(f"PROJ knows no coordinate reference system {shown(value)}.", hint) from None
-    if not (crs.is_projected or crs.is_geographic):
-        raise Refusal(f"{shown(value)} is not a system of map coordinates.", hint)
+    if not crs.is_projected:
+        raise Refusal(f"{shown(value)} is not a map projection, so a pixel would have no size in metres.", hint)
     authority = crs.to_authority(min_confidence=100)
     return ":".join(authority) if authority else value.strip()
 
@@ -45,10 +45,10 @@ class Intent(UserDocument):
     """What is wanted of a run: how fine, which products, which method. What is left out, the planner chooses."""
 
     resolution: Annotated[Number, Field(gt=0, le=100_000)] | None = None
-    """Pixel edge in metres (in degrees if ``crs`` is geographic), > 0. Default: that of the sensor."""
+    """Pixel edge in metres, > 0. Default: that of the event class."""
     crs: Annotated[str, BeforeValidator(_read_crs)] | None = None
-    """Coordinate reference system of the products, e.g. EPSG:32630. Default: the UTM zone of the area."""
-    products: Annotated[tuple[Name, ...], AfterValidator(_no_duplicates)] | None = None
+    """Map projection of the products, in metres and true to scale at the area, e.g. EPSG:32630. Default: the UTM zone of the area."""
+    products: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_no_duplicates)] | None = None
     """Names of the products to make. Default: those of the event class."""
     algorithm: Name | None = None
     """Name of the algorithm to use, whatever the recipe of the event class prefers."""

@@ -64,7 +64,10 @@ def assess(evidence: Evidence, limits: Mapping[str, Limit], significance: Signif
     checks = [_observed(share, limits.get("observed_share", Limit())), _reads(evidence), _method(evidence)]
     if RECALL in limits and evidence.known_m2 >= significance.min_area_ha * 1e4 and evidence.known_m2 > 0:
         checks.append(_recall(evidence, limits[RECALL]))
-    decision, why = _decide(event, evidence.observed_m2, share, limits.get("observed_share", Limit()), significance)
+    least = max(significance.min_area_ha * 1e4, significance.min_share * evidence.observed_m2)
+    if event < least <= evidence.high_m2:
+        checks.append(_doubt(evidence.high_m2, least))
+    decision, why = _decide(event, evidence.observed_m2, share, limits.get("observed_share", Limit()), least)
     grade = _grade(checks, decision)
     return Quality(
         area_m2=evidence.area_m2,
@@ -115,12 +118,17 @@ def _recall(evidence: Evidence, limit: Limit) -> Check:
     return Check(name=RECALL, status=status, value=share, limit=limit.review, text=text)
 
 
-def _decide(event: float, observed: float, share: float, limit: Limit, significance: Significance) -> tuple[Decision, str]:
+def _doubt(high: float, least: float) -> Check:
+    """Return the check of a *no*: its upper bound must be insignificant as well."""
+    text = f"Up to {high / 1e6:.2f} km² may be the event after all: too much for a plain no (significant is {least / 1e4:.2f} ha)."
+    return Check(name="upper_bound", status="review", value=high, limit=least, text=text)
+
+
+def _decide(event: float, observed: float, share: float, limit: Limit, least: float) -> tuple[Decision, str]:
     if share == 0:
         return "not_observable", "Nothing of the area could be observed."
     if limit.block is not None and share < limit.block:
         return "not_observable", f"Only {share:.1%} of the area could be observed; at least {limit.block:.0%} is needed for an answer."
-    least = max(significance.min_area_ha * 1e4, significance.min_share * observed)
     if event < least:
         return (
             "no_significant_event",
