@@ -13,6 +13,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from mdive.config import find_kernel_cache
+
 if TYPE_CHECKING:
     from mdive.engine.connect import connect
     from mdive.engine.explain import explain
@@ -59,6 +61,7 @@ _WHERE = {
 }
 
 logging.getLogger("mdive").addHandler(logging.NullHandler())
+find_kernel_cache()
 
 
 def __getattr__(name: str) -> Any:

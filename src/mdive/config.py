@@ -6,7 +6,9 @@ An argument beats ``MDIVE_*`` in the environment, which beats the profile.
 from __future__ import annotations
 
 import os
+import stat
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,3 +230,23 @@ def protect_gdal() -> bool:
         return True
     with rasterio.Env() as env:
         return not any(driver in env.drivers() for driver in GDAL_SKIPPED)
+
+
+def find_kernel_cache() -> None:
+    """Give numba a folder for compiled kernels where it would find none, and then refuse to work: a read-only installation without a home.
+
+    A cache is code that is executed, so the folder belongs to this user alone. A setting of the user's own (``NUMBA_CACHE_DIR``) stays.
+    """
+    if "NUMBA_CACHE_DIR" in os.environ or os.access(Path(__file__).parent, os.W_OK) or os.access(Path("~").expanduser(), os.W_OK):
+        return
+    folder = Path(tempfile.gettempdir()) / f"mdive-kernels-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+            folder = Path(tempfile.mkdtemp(prefix="mdive-kernels-"))
+    except OSError:
+        return  # nothing can be written anywhere; the run will say so
+    os.environ["NUMBA_CACHE_DIR"] = str(folder)
+    if "numba" in sys.modules:
+        sys.modules["numba"].config.reload_config()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -153,3 +154,45 @@ def test_what_was_found_does_not_depend_on_where_it_was_started(catalogue, calm,
     assert said.returncode == 0, said.stderr
     assert rasters(tmp_path / "b") == rasters(calm)
     assert Path(tmp_path / "b" / "manifest.json").exists()
+
+
+def test_a_full_stdout_is_said_and_a_reader_that_leaves_is_not():
+    with Path("/dev/full").open("w") as full:
+        said = subprocess.run([*MDIVE, "algorithms"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert said.returncode == 1
+    assert "stdout could not be written" in said.stderr
+    assert len(said.stderr.strip().splitlines()) == 2
+    left = subprocess.run(f"{sys.executable} -m mdive schema event | head -1", shell=True, capture_output=True, text=True, check=False)
+    assert left.stdout.strip() == "{"
+    assert left.stderr == ""
+
+
+def test_a_locale_without_signs_ends_nothing(made, tmp_path):
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    assert mdive("algorithms", "flood.sar_threshold", env=plain).returncode == 0
+    said = run(made.folder, tmp_path / "out", env=plain)
+    assert said.returncode == 0, said.stderr
+
+
+def test_a_user_without_a_home_or_a_writable_installation(made, tmp_path):
+    """A container or a batch node: compiled kernels go to a folder of the user's own."""
+    source = Path(sys.modules["mdive"].__file__).parent
+    install = tmp_path / "site"
+    shutil.copytree(source, install / "mdive", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "import os, sys; os.access = lambda *a, **k: False; from mdive.cli import main; main()"
+    command = [sys.executable, "-B", "-c", code, "algorithms"]
+    env = {"HOME": "/nonexistent", "PATH": os.environ["PATH"], "PYTHONPATH": str(install), "TMPDIR": str(tmp_path)}
+    said = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert said.returncode == 0, said.stderr
+    assert (tmp_path / f"mdive-kernels-{os.getuid()}").is_dir()
+
+
+@pytest.mark.parametrize("harm", [lambda p: p.write_text("{"), lambda p: p.write_text(p.read_text().replace('"x0"', '"x9"'))])
+def test_a_damaged_plan_is_refused(calm, tmp_path, harm):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(calm / "plan.json", folder)
+    harm(folder / "plan.json")
+    said = mdive("resume", folder)
+    assert said.returncode == 1
+    assert "is no plan of this version" in two_lines(said)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
 import signal
@@ -28,10 +30,21 @@ app = typer.Typer(
     epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 bad input, 4 no data, 5 partial, 130 interrupted.",
 )
 
+STREAM_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EIO)
+
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 MAX_PLAN_BYTES = 256 * 1024**2
 """A plan is written by mdive and names every item: 100,000 items of four bands are some 100 MB."""
+
+
+def _say_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"mdive {version('mdive')}")
+        raise typer.Exit
+
 
 EventFile = Annotated[Path, typer.Option("--event", "-e", help="Event document (YAML or JSON).", show_default=False)]
 EventOrPlan = Annotated[
@@ -50,6 +63,13 @@ Parameters = Annotated[list[str] | None, typer.Option("--param", "-p", metavar="
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder to write; must be new or empty.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Print the version and leave.")] = False,
+) -> None:
+    """From (area, time window, event type) to a decision product."""
 
 
 @app.command()
@@ -256,6 +276,7 @@ def doctor(as_json: AsJson = False) -> None:
         "workers": worker_count(here),
         "memory_free": available_memory(),
         "memory_budget": memory_budget(here),
+        "kernel_cache": os.environ.get("NUMBA_CACHE_DIR", "beside the package or in the user's cache"),
         "algorithms": sorted(installed()),
         "plugins": sorted(known.plugins),
         "broken_plugins": [str(f) for f in known.failures],
@@ -268,6 +289,9 @@ def doctor(as_json: AsJson = False) -> None:
         {
             "versions": ", ".join(f"{k} {v}" for k, v in software().items()),
             "profile": f"{here.name}: {worker_count(here)} workers, {memory_budget(here) / 2**30:.1f} GiB of {available_memory() / 2**30:.1f} GiB free",
+            "kernels": f"compiled ones kept in {result['kernel_cache']}"
+            if "NUMBA_CACHE_DIR" in os.environ
+            else "compiled ones kept beside the code",
             "algorithms": ", ".join(sorted(installed())),
             "plugins": ", ".join(sorted(known.plugins)),
             "broken": "; ".join(str(f) for f in known.failures) or "none",
@@ -399,6 +423,9 @@ def _terminate(_signal: int, _frame: Any) -> NoReturn:
 def main() -> NoReturn:
     """Run the command line; every error of mdive is two lines and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a locale without a sign (≥, km²) must not end a run
     try:
         _log_to_stderr()
         code = app(standalone_mode=False)
@@ -410,9 +437,30 @@ def main() -> NoReturn:
     except _Terminated:
         talk.refuse("stopped by SIGTERM.", KEPT)
         code = 128 + signal.SIGTERM
+    except OSError as error:
+        # Files of a run have errors of their own; what has no name here is a stream.
+        code = _unheard(error) if error.filename is None and error.errno in STREAM_ERRORS else _unexpected(error)
     except Exception as error:  # noqa: BLE001 - the last door: no traceback at a user
         code = _unexpected(error)
-    sys.exit(code if isinstance(code, int) else EXIT_OK)
+    sys.exit(_flushed(code if isinstance(code, int) else EXIT_OK))
+
+
+def _flushed(code: int) -> int:
+    """Return the exit code, changed if stdout did not take what was said: data that did not arrive is a failure."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return _unheard(error) or code
+    return code
+
+
+def _unheard(error: OSError) -> int:
+    """Say that stdout could not be written; a reader that has left (``| head``) is no failure."""
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - the interpreter flushes it once more at its end
+    if error.errno == errno.EPIPE:
+        return EXIT_OK
+    talk.refuse(f"stdout could not be written: {os.strerror(error.errno or 0)}.", "Send it to another place; what was run is complete.")
+    return EXIT_FAILED
 
 
 def _log_to_stderr() -> None:

@@ -103,6 +103,8 @@ def with_raster(href: str, item_href: str | None, work: Callable[[OpenRaster], T
             _forget(href)
             found = diagnosed(error)
             found.attempts = attempt
+            if found.cause == "missing" and is_remote(href):
+                found.cause = "connection"  # a server that has no such file says 404; GDAL calls a silent one a missing file
             if not (is_remote(href) and found.cause in CAUSES_THAT_PASS and attempt < ATTEMPTS):
                 raise found from error
         time.sleep(FIRST_PAUSE * 2 ** (attempt - 1))

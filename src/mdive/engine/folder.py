@@ -10,12 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
 
 from mdive.errors import RunFolderError
+from mdive.model.base import Document
 
 LOCK = ".lock"
 STAGING = ".staging"
 MANIFEST = "manifest.json"
+
+D = TypeVar("D", bound=Document)
 
 
 @contextmanager
@@ -63,3 +69,22 @@ def _holder(text: str) -> str:
 def is_complete(folder: Path) -> bool:
     """Whether a run ended here: no manifest, no result."""
     return (folder / MANIFEST).is_file()
+
+
+def read_back(path: Path, model: type[D]) -> D:
+    """Return a document that mdive wrote into a run folder.
+
+    Raises
+    ------
+    RunFolderError
+        If it is missing, damaged, or of a version that this one does not know.
+    """
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        where = " ".join(lines[1:3]) if isinstance(error, ValidationError) else lines[0]
+        raise RunFolderError(
+            f"{path} is no {model.__name__.lower()} of this version of mdive: {where}.",
+            "It was damaged, or written by another version: use that one, or run the event again.",
+        ) from None

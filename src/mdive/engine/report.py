@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import html
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mdive.engine.folder import MANIFEST
+from mdive.engine.folder import MANIFEST, read_back
 from mdive.engine.pipelines import spec_of
 from mdive.engine.work import PLAN_FILE
 from mdive.errors import RunFolderError
@@ -50,12 +49,12 @@ class Report:
     @cached_property
     def quality(self) -> Quality:
         """Areas, checks and grade."""
-        return Quality.model_validate_json((self.folder / "quality.json").read_text())
+        return read_back(self.folder / "quality.json", Quality)
 
     @cached_property
     def plan(self) -> Plan:
         """What was carried out."""
-        return Plan.model_validate_json((self.folder / PLAN_FILE).read_text())
+        return read_back(self.folder / PLAN_FILE, Plan)
 
     def path(self, name: str) -> Path:
         """Return the file of a product.
@@ -139,11 +138,4 @@ def open_run(folder: str | Path) -> Report:
         started = (Path(folder) / PLAN_FILE).is_file()
         hint = f"The run did not finish: `mdive resume {folder}`." if started else "Give the folder that was named with --out."
         raise RunFolderError(f"{folder} holds no result (no {MANIFEST}).", hint)
-    try:
-        document: Any = json.loads(path.read_text())
-        return Report(Path(folder), Manifest.model_validate(document))
-    except ValueError as error:
-        first = str(error).splitlines()[0]
-        raise RunFolderError(
-            f"{path} is not a manifest of this version of mdive ({first}).", "Open it with the version that wrote it."
-        ) from None
+    return Report(Path(folder), read_back(path, Manifest))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mdive.engine.checkpoint import Checkpoint, Scratch, check_checkpoint, pack, write_checkpoint
+from mdive.engine.folder import read_back
 from mdive.engine.pipelines import graph_of, tiles_of
 from mdive.engine.reading import SourceReader
 from mdive.model.base import digest
@@ -52,7 +53,7 @@ def open_job(folder: Path) -> Job:
 
 @lru_cache(maxsize=4)
 def _job(folder: Path, _stamp: int) -> Job:
-    plan = Plan.model_validate_json((folder / PLAN_FILE).read_text())
+    plan = read_back(folder / PLAN_FILE, Plan)
     return make_job(folder, plan)
 
 
