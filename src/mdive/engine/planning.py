@@ -24,10 +24,7 @@ from mdive.pipeline.graph import Graph
 from mdive.pipeline.passes import split
 from mdive.plugins import AlgorithmSpec
 from mdive.plugins.registry import algorithm_spec, event_class
-from mdive.providers import candidates, open_catalog
-
-DEFAULT_CATALOG = "earth-search"
-"""Where to look when nobody says: open to everybody, without an account."""
+from mdive.providers import DEFAULT_PROVIDER, candidates, open_catalog
 
 MAX_PIXELS = 10**11
 """Larger grids are a slip (a resolution in degrees, an area of a continent at 1 m), not a wish: 10^11 pixels are 10 million km² at 10 m."""
@@ -77,7 +74,7 @@ def plan(
     limits = profile_named(profile)
     reasons: list[Reason] = []
     intent = event.intent
-    where = catalog or event.catalog or DEFAULT_CATALOG
+    where = catalog or event.catalog or DEFAULT_PROVIDER
     geometry = event.area.geometry
     windows = _windows(event, kind)
     recipe = _recipe(kind, intent.algorithm)
