@@ -39,16 +39,20 @@ class Profile:
     """Reads in flight: remote blocks wait far more than they compute, so this does not follow the cores."""
     gdal_cache: int
     """Bytes of GDAL's own block cache, of which mdive, which reads each block once, has little use."""
+    block_store: int
+    """Bytes of unpacked blocks that are kept because a neighbouring tile or a halo may want them."""
 
 
 PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
     {
         profile.name: profile
         for profile in (
-            Profile("edge", "a small board or a small container: one tile at a time, under 1 GiB", 0.25, 1 * GIB, 1, 1024, 4, 32 * MIB),
-            Profile("laptop", "a machine that is used for other things as well", 0.4, 8 * GIB, None, 2048, 16, 64 * MIB),
-            Profile("workstation", "a machine for this work alone", 0.6, None, None, 4096, 32, 256 * MIB),
-            Profile("cluster", "one node among many: the scheduler gave it to us", 0.7, None, None, 4096, 32, 256 * MIB),
+            Profile(
+                "edge", "a small board or a small container: one tile at a time, under 1 GiB", 0.25, 1 * GIB, 1, 1024, 4, 32 * MIB, 32 * MIB
+            ),
+            Profile("laptop", "a machine that is used for other things as well", 0.4, 8 * GIB, None, 2048, 16, 64 * MIB, 128 * MIB),
+            Profile("workstation", "a machine for this work alone", 0.6, None, None, 4096, 32, 256 * MIB, 512 * MIB),
+            Profile("cluster", "one node among many: the scheduler gave it to us", 0.7, None, None, 4096, 32, 256 * MIB, 512 * MIB),
         )
     }
 )
@@ -103,6 +107,12 @@ def memory_budget(of: Profile, given: int | None = None) -> int:
     if budget <= 0:
         raise InputError(f"a memory budget of {budget} bytes holds nothing.", "Give bytes, or a size such as 2GiB.")
     return budget
+
+
+def block_store_bytes(of: Profile) -> int:
+    """Return how many bytes of unpacked blocks a process keeps: ``MDIVE_BLOCK_STORE``, else the profile's. Any number gives the same result."""
+    given = _size("MDIVE_BLOCK_STORE")
+    return of.block_store if given is None else max(given, 0)
 
 
 def available_memory() -> int:

@@ -40,7 +40,7 @@ def real_data() -> Path:
 def write(tmp_path):
     """Write an array as a tiled GeoTIFF; return its AssetRef."""
 
-    def make(name, pixels, *, x0, y0, res, crs="EPSG:32630", nodata=None, claim=True, block=64, **asset):
+    def make(name, pixels, *, x0, y0, res, crs="EPSG:32630", nodata=None, claim=True, block=64, compress="deflate", **asset):
         path = tmp_path / f"{name}.tif"
         pixels = np.asarray(pixels)
         pixels = pixels[None] if pixels.ndim == 2 else pixels
@@ -48,7 +48,7 @@ def write(tmp_path):
         transform = Affine(rx, 0, x0, 0, -ry, y0)
         profile = {"driver": "GTiff", "width": pixels.shape[2], "height": pixels.shape[1], "count": pixels.shape[0], "dtype": pixels.dtype}
         with rasterio.open(
-            path, "w", **profile, crs=crs, transform=transform, tiled=True, blockxsize=block, blockysize=block, compress="deflate"
+            path, "w", **profile, crs=crs, transform=transform, tiled=True, blockxsize=block, blockysize=block, compress=compress
         ) as dataset:
             dataset.write(pixels)
         claimed = {"crs": crs, "transform": tuple(transform)[:6], "shape": pixels.shape[1:]} if claim else {}

@@ -341,10 +341,11 @@ def test_a_file_that_was_replaced_is_read_anew(write, item, source, grid):
     assert (pixels(first, Window(0, 0, 9, 9), target) == 2).all()
 
 
-def test_files_are_closed(write, item, source, grid):
+def test_files_that_gdal_has_open_are_closed(write, item, source, grid):
     from mdive.cube.files import OPEN_FILES, _handles, close_files
 
-    src = source(*(item(f"i{k}", {"b": write(f"b{k}", NUMBERS, x0=600000.0, y0=4000000.0, res=10.0)}) for k in range(OPEN_FILES + 3)))
+    place = {"x0": 600000.0, "y0": 4000000.0, "res": 10.0, "compress": "lzw"}
+    src = source(*(item(f"i{k}", {"b": write(f"b{k}", NUMBERS, **place)}) for k in range(OPEN_FILES + 3)))
     pixels(src, Window(0, 0, 9, 9), grid((200, 240)))
     kept = [raster.dataset for _, raster in _handles().values()]
     assert len(kept) == OPEN_FILES

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -22,6 +22,7 @@ from rasterio.windows import Window as RasterWindow
 
 from mdive.config import gdal_settings, profile, protect_gdal
 from mdive.cube.failures import CAUSES_THAT_PASS, Unreadable, diagnosed
+from mdive.cube.native import LARGEST_BLOCK, native_files
 from mdive.cube.relation import SourceGrid
 
 T = TypeVar("T")
@@ -35,9 +36,6 @@ REMOTE = ("http", "https", "s3")
 OPEN_FILES = 16
 """Files that a thread keeps open: two dates of four bands from two scenes. Opening costs 1 ms locally and two requests remotely."""
 
-LARGEST_BLOCK = 512 * 2**20
-"""Bytes of the largest block that is decoded. A file of kilobytes can declare one block of terabytes."""
-
 ATTEMPTS = 3
 """Times a remote file is tried where the failure may pass; a local one is tried once."""
 
@@ -47,14 +45,41 @@ FIRST_PAUSE = 0.2
 _thread = threading.local()
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRaster:
+class OpenRaster(Protocol):
     """An open file and what its header says."""
+
+    @property
+    def grid(self) -> SourceGrid:
+        """Where its pixels lie."""
+        ...
+
+    @property
+    def nodata(self) -> tuple[float | None, ...]:
+        """By band."""
+        ...
+
+    def block_shape(self, index: int) -> tuple[int, int]:
+        """Return rows and columns of the blocks of a band."""
+        ...
+
+    def read(self, index: int, rows: tuple[int, int], cols: tuple[int, int]) -> np.ndarray:
+        """Return the stored numbers of one band in rows [first, end) and columns [first, end)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GdalRaster:
+    """A file that GDAL has open for one thread."""
 
     dataset: Any
     grid: SourceGrid
     nodata: tuple[float | None, ...]
     """By band."""
+
+    def block_shape(self, index: int) -> tuple[int, int]:
+        """Return rows and columns of the blocks of a band."""
+        rows, cols = self.dataset.block_shapes[index - 1]
+        return rows, cols
 
     def read(self, index: int, rows: tuple[int, int], cols: tuple[int, int]) -> np.ndarray:
         """Return the stored numbers of one band in rows [first, end) and columns [first, end)."""
@@ -101,6 +126,7 @@ def with_raster(href: str, item_href: str | None, work: Callable[[OpenRaster], T
             return work(_opened(href, item_href, again=attempt > 1))
         except (Unreadable, RasterioError, CRSError, OSError, NotGeoreferencedWarning) as error:
             _forget(href)
+            native_files().forget(href)
             found = diagnosed(error)
             found.attempts = attempt
             if found.cause == "missing" and is_remote(href):
@@ -138,10 +164,10 @@ def is_remote(href: str) -> bool:
     return urlsplit(href).scheme in REMOTE
 
 
-def _handles() -> OrderedDict[str, tuple[Any, OpenRaster]]:
+def _handles() -> OrderedDict[str, tuple[Any, GdalRaster]]:
     if not hasattr(_thread, "handles"):
         _thread.handles = OrderedDict()
-    handles: OrderedDict[str, tuple[Any, OpenRaster]] = _thread.handles
+    handles: OrderedDict[str, tuple[Any, GdalRaster]] = _thread.handles
     return handles
 
 
@@ -158,6 +184,8 @@ def _opened(href: str, item_href: str | None, *, again: bool) -> OpenRaster:
     if href in handles and handles[href][0] == signature:
         handles.move_to_end(href)
         return handles[href][1]
+    if driver == "GTiff" and not is_remote(href) and (native := native_files().open(href)) is not None:
+        return native
     _forget(href)
     # GDAL remembers a failed URL for the life of the process: only another query string makes it ask again.
     nonce = f"{'&' if '?' in href else '?'}_r={uuid.uuid4().hex}" if again and href.startswith("http") else ""
@@ -174,7 +202,7 @@ def _signature(path: str) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _described(dataset: Any) -> OpenRaster:
+def _described(dataset: Any) -> GdalRaster:
     try:
         if dataset.crs is None:
             raise Unreadable("crs", "The file has no coordinate reference system; swath data must be terrain-corrected first.")
@@ -186,7 +214,7 @@ def _described(dataset: Any) -> OpenRaster:
                 "too_large", f"One block of the file takes {block / 2**20:,.0f} MiB; at most {LARGEST_BLOCK // 2**20} are decoded."
             )
         grid = SourceGrid(dataset.crs.to_wkt(), tuple(dataset.transform)[:6], dataset.shape)
-        return OpenRaster(dataset, grid, dataset.nodatavals)
+        return GdalRaster(dataset, grid, dataset.nodatavals)
     except BaseException:
         dataset.close()
         raise

@@ -97,7 +97,7 @@ class TileIndex:
         from mdive.cube.files import OpenRaster, environment, is_remote, with_raster
 
         def measured(raster: OpenRaster) -> tuple[int, int, int] | None:
-            return self._blocks_of(raster.grid, raster.dataset.block_shapes[planned.asset.index - 1])
+            return self._blocks_of(raster.grid, raster.block_shape(planned.asset.index))
 
         for planned in _largest_bands(ready, self.grid):
             if planned.claimed is not None and is_remote(planned.asset.href):

@@ -1,0 +1,144 @@
+"""Tiled TIFFs read by mdive itself: one open file and one block store for all threads of a process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mdive.config import block_store_bytes, profile
+from mdive.cube.failures import Unreadable
+from mdive.cube.relation import SourceGrid
+from mdive.cube.store import BlockStore, Range
+from mdive.cube.tiff import NotUnderstood, TiffLayout, read_layout
+
+OPEN_FILES = 256
+"""Files kept open in a process: a quarter of the usual limit of 1,024."""
+
+LARGEST_BLOCK = 512 * 2**20
+"""Bytes of the largest block that is unpacked. A file of kilobytes can declare one block of terabytes."""
+
+Signature = tuple[int, int, int]
+"""What tells that a path is still the same file: inode, size, time of change."""
+
+
+class LocalFile:
+    """A TIFF of this machine; closed when nobody holds it any more."""
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.path = path
+        self.signature = _signature(os.fstat(self._descriptor))
+        self.key = f"{path}#{self.signature}"
+        self.layout: TiffLayout = read_layout(lambda start, end: os.pread(self._descriptor, end - start, start))
+        if self.layout.block_bytes > LARGEST_BLOCK:
+            raise NotUnderstood("its blocks are too large")
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+    def fetch(self, ranges: Sequence[Range]) -> list[bytes]:
+        """Return the bytes of ranges."""
+        pieces = []
+        for start, end in ranges:
+            piece = os.pread(self._descriptor, end - start, start)
+            if len(piece) != end - start:
+                raise Unreadable("truncated", f"The file ends at byte {self.signature[1]:,}, before its pixels do.")
+            pieces.append(piece)
+        return pieces
+
+
+@dataclass(frozen=True, slots=True)
+class NativeRaster:
+    """An open TIFF as the sampler sees it."""
+
+    file: LocalFile
+    store: BlockStore
+
+    @property
+    def grid(self) -> SourceGrid:
+        """Where its pixels lie."""
+        return self.file.layout.grid
+
+    @property
+    def nodata(self) -> tuple[float | None, ...]:
+        """By band."""
+        return (self.file.layout.nodata,) * self.file.layout.bands
+
+    def block_shape(self, index: int) -> tuple[int, int]:  # noqa: ARG002 - all bands have one layout
+        """Return rows and columns of the blocks of a band."""
+        return self.file.layout.block
+
+    def read(self, index: int, rows: Range, cols: Range) -> np.ndarray[Any, Any]:
+        """Return the stored numbers of one band in rows [first, end) and columns [first, end)."""
+        return self.store.read(self.file, index, rows, cols)
+
+
+class NativeFiles:
+    """The open files of a process, and their blocks."""
+
+    def __init__(self, store: BlockStore) -> None:
+        self.store = store
+        self._files: OrderedDict[str, LocalFile | Signature] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def open(self, path: str) -> NativeRaster | None:
+        """Return an open file; None where GDAL must read it, or must say why nobody can."""
+        try:
+            now = _signature(Path(path).stat())
+        except OSError:
+            self.forget(path)
+            return None
+        with self._lock:
+            known = self._files.get(path)
+            if known is not None:
+                self._files.move_to_end(path)
+        if known == now:
+            return None
+        if isinstance(known, LocalFile):
+            if known.signature == now:
+                return NativeRaster(known, self.store)
+            self.store.forget(known)
+        return self._opened(path, now)
+
+    def forget(self, path: str) -> None:
+        """Close a file when its last reader has gone, and drop its blocks."""
+        with self._lock:
+            known = self._files.pop(path, None)
+        if isinstance(known, LocalFile):
+            self.store.forget(known)
+
+    def _opened(self, path: str, now: Signature) -> NativeRaster | None:
+        try:
+            file: LocalFile | Signature = LocalFile(path)
+        except (NotUnderstood, OSError):
+            file = now
+        with self._lock:
+            self._files[path] = file
+            while len(self._files) > OPEN_FILES:
+                self._files.popitem(last=False)
+        return NativeRaster(file, self.store) if isinstance(file, LocalFile) else None
+
+
+_files: NativeFiles | None = None
+_making = threading.Lock()
+
+
+def native_files() -> NativeFiles:
+    """Return the open files of this process."""
+    global _files  # noqa: PLW0603 - one store per process is the point
+    with _making:
+        if _files is None:
+            _files = NativeFiles(BlockStore(block_store_bytes(profile())))
+        return _files
+
+
+def _signature(status: os.stat_result) -> Signature:
+    return status.st_ino, status.st_size, status.st_mtime_ns
