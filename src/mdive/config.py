@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -50,7 +51,7 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
             Profile(
                 "edge", "a small board or a small container: one tile at a time, under 1 GiB", 0.25, 1 * GIB, 1, 1024, 4, 32 * MIB, 32 * MIB
             ),
-            Profile("laptop", "a machine that is used for other things as well", 0.4, 8 * GIB, None, 2048, 16, 64 * MIB, 128 * MIB),
+            Profile("laptop", "a machine that is used for other things as well", 0.4, 8 * GIB, None, 2048, 16, 64 * MIB, 64 * MIB),
             Profile("workstation", "a machine for this work alone", 0.6, None, None, 4096, 32, 256 * MIB, 512 * MIB),
             Profile("cluster", "one node among many: the scheduler gave it to us", 0.7, None, None, 4096, 32, 256 * MIB, 512 * MIB),
         )
@@ -125,7 +126,7 @@ def available_memory() -> int:
 def _control_group_room(table: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
     """Yield the room under each memory limit on the way from this process's control group to the root; any level may set one."""
     try:
-        lines = table.read_text().splitlines()
+        lines = table.read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux, or not mounted
         return
     for line in lines:
@@ -139,8 +140,8 @@ def _control_group_room(table: Path = Path("/proc/self/cgroup"), root: Path = Pa
         group = base / path.lstrip("/")
         for folder in (group, *group.parents):
             try:
-                most, used = int((folder / limit).read_text()), int((folder / usage).read_text())
-                rows = dict(row.split() for row in (folder / "memory.stat").read_text().splitlines())
+                most, used = int((folder / limit).read_text(encoding="utf-8")), int((folder / usage).read_text(encoding="utf-8"))
+                rows = dict(row.split() for row in (folder / "memory.stat").read_text(encoding="utf-8").splitlines())
                 yield most - used + int(rows.get(reclaimable, 0))
             except (OSError, ValueError):  # a level without the controller, or "max": no limit
                 pass
@@ -240,6 +241,30 @@ def protect_gdal() -> bool:
         return True
     with rasterio.Env() as env:
         return not any(driver in env.drivers() for driver in GDAL_SKIPPED)
+
+
+RETURNED_AT_ONCE: Final = 4 * MIB
+"""Bytes from which a freed array goes back to the system at once. A tile's rasters are 1 to 64 MiB."""
+
+
+@cache
+def steady_memory() -> bool:
+    """Keep glibc from keeping freed rasters: it raises its own limit to 32 MiB, and the process then grows with the run, not the tile.
+
+    Returns
+    -------
+    bool
+        Whether it could be done: with glibc, and where the user has set no limit of their own.
+    """
+    if not sys.platform.startswith("linux") or "MALLOC_MMAP_THRESHOLD_" in os.environ:
+        return False
+    import ctypes
+
+    mmap_threshold = -3  # M_MMAP_THRESHOLD of malloc.h
+    try:
+        return bool(ctypes.CDLL(None).mallopt(mmap_threshold, RETURNED_AT_ONCE))
+    except AttributeError:  # another C library
+        return False
 
 
 def find_kernel_cache() -> None:

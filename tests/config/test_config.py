@@ -30,6 +30,7 @@ def test_profiles_grow_with_the_machine():
         assert smaller.tile_size <= larger.tile_size
         assert smaller.fetch_threads <= larger.fetch_threads
         assert smaller.gdal_cache <= larger.gdal_cache
+        assert smaller.block_store <= larger.block_store
     assert all(profile.fetch_threads >= 16 for profile in profiles[1:]), "fewer requests in flight leave the line idle"
 
 
@@ -50,7 +51,7 @@ def test_an_argument_beats_the_environment_which_beats_the_profile(monkeypatch):
 
 def test_the_share_is_of_what_is_free_and_capped(monkeypatch):
     monkeypatch.setattr(config, "available_memory", lambda: 10 * GIB)
-    assert config.memory_budget(Profile("x", "", 0.5, None, None, 1, 1, 1)) == 5 * GIB
+    assert config.memory_budget(Profile("x", "", 0.5, None, None, 1, 1, 1, 1)) == 5 * GIB
     assert config.memory_budget(Profile("x", "", 0.5, 2 * GIB, None, 1, 1, 1)) == 2 * GIB
 
 

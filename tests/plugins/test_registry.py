@@ -12,6 +12,7 @@ import pytest
 from mdive.errors import PluginError
 from mdive.plugins import registry as registry_module
 from mdive.plugins.registry import Registry
+from mdive.providers import open_catalog
 
 
 def test_an_installed_package_provides_an_algorithm_under_its_own_name_and_version(site):
@@ -130,11 +131,44 @@ def test_two_owners_of_one_name_are_an_error_that_names_both_and_the_way_out(cla
     assert "alpha-plugin 1.0" in caught.value.message
     assert "beta-plugin 2.0" in caught.value.message
     assert "MDIVE_DISABLE_PLUGINS=beta-plugin" in caught.value.hint
-    # Whoever asks for something else is not bothered; a list of everything could not be honest.
+    # Whoever asks for something else is not bothered, nor whoever asks for a list.
     assert registry.find("algorithm", "quake.alpha").plugin.package == "alpha-plugin"
-    with pytest.raises(PluginError, match=r"quake\.damage"):
-        registry.all("algorithm")
+    listed = registry.all("algorithm")
+    assert {"quake.alpha", "quake.beta"} <= set(listed)
+    assert "quake.damage" not in listed
     assert not registry.failures
+
+
+def test_conflicts_of_every_noun_are_told_beside_broken_plugins(clash):
+    clash.install("greedy-plugin", "@hookimpl\ndef mdive_runtimes():\n    return {'threads': 'os:system'}\n")
+    clash.install("broken-plugin", BROKEN["exit"][0])
+    registry = clash.registry()
+    one, two = registry.conflicts()
+    assert (one.noun, one.name, [p.package for p in one.owners]) == ("algorithm", "quake.damage", ["alpha-plugin", "beta-plugin"])
+    assert "has 2 owners: alpha-plugin 1.0" in str(one)
+    assert "MDIVE_DISABLE_PLUGINS=beta-plugin" in one.way_out
+    assert (two.noun, two.name) == ("runtime", "threads")
+    assert two.way_out == "Uninstall greedy-plugin, or switch one off with MDIVE_DISABLE_PLUGINS=greedy-plugin."
+    assert len(registry.failures) == 1
+    assert "\n" not in f"{one}{one.way_out}{two}{two.way_out}"
+
+
+def test_without_a_clash_there_is_no_conflict(site):
+    site.install("good-plugin", site.algorithms("quake.damage"))
+    assert site.registry().conflicts() == []
+
+
+def test_a_catalogue_with_two_owners_is_opened_by_nobody_and_hurts_no_other(site, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (site.folder / "earth-search.yaml").write_text("a: 1\n", encoding="utf-8")
+    site.install("archive-plugin", f"@hookimpl\ndef mdive_providers():\n    return [{str(site.folder / 'earth-search.yaml')!r}]\n")
+    found = site.registry()
+    monkeypatch.setattr(registry_module, "registry", lambda: found)
+    (tmp_path / "earth-search").mkdir()  # not even a folder of that name may stand in for it
+    with pytest.raises(PluginError, match=r"provider 'earth-search' has 2 owners: archive-plugin"):
+        open_catalog("earth-search")
+    assert open_catalog("planetary-computer") is not None
+    assert "earth-search" not in registry_module.providers()
 
 
 def test_the_order_of_plugins_never_decides(clash):

@@ -66,7 +66,38 @@ def test_a_path_that_leads_out(run, path):
     (folder / "link").symlink_to(folder.parent / "secret")
     sha, size = sha256_file(folder.parent / "secret")
     manifest["products"].append({"name": "x", "path": path, "media_type": "x/y", "sha256": sha, "size": size})
-    assert kinds(run) == [(path, "manifest")]
+    assert kinds(run) == [(path, "manifest"), *([] if path == "link" else [("link", "unlisted")])]
+
+
+@pytest.mark.parametrize("path", ["products/flood_final.tif", "products/old/extent.tif", "notes.txt", "products/extent.tif.aux.xml"])
+def test_a_file_that_nobody_listed(run, path):
+    (run[0] / path).parent.mkdir(exist_ok=True)
+    (run[0] / path).write_bytes(b"x")
+    assert kinds(run) == [(path, "unlisted")]
+    assert str(verify_products(*run)[0]) == f"{path}: is not of this run: manifest.json does not list it"
+
+
+def test_a_linked_folder_is_a_stranger_and_is_not_walked(run):
+    (run[0].parent / "elsewhere").mkdir()
+    (run[0].parent / "elsewhere" / "secret").write_text("s")
+    (run[0] / "products" / "more").symlink_to(run[0].parent / "elsewhere")
+    assert kinds(run) == [("products/more", "unlisted")]
+
+
+def test_lock_scratch_and_the_manifest_itself_are_no_strangers(run):
+    (run[0] / ".lock").write_text("")
+    (run[0] / "products" / ".nfs0001").write_text("")
+    (run[0] / ".scratch").mkdir()
+    (run[0] / ".scratch" / "p0-t0").write_text("x")
+    (run[0] / "manifest.json").write_text("{}")
+    (run[0] / "products" / "empty").mkdir()
+    assert verify_products(*run) == []
+
+
+def test_every_kind_of_damage_is_told_at_once(run):
+    (run[0] / "report.html").unlink()
+    (run[0] / "stranger").write_text("s")
+    assert kinds(run) == [("report.html", "missing"), ("stranger", "unlisted")]
 
 
 def test_an_entry_without_checksum(run):

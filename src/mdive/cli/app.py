@@ -270,6 +270,7 @@ def doctor(as_json: AsJson = False) -> None:
     here = profile_named()
     installed()
     known = registry()
+    conflicts = [f"{conflict} {conflict.way_out}" for conflict in known.conflicts()]
     result = {
         "software": software(),
         "profile": here.name,
@@ -280,6 +281,7 @@ def doctor(as_json: AsJson = False) -> None:
         "algorithms": sorted(installed()),
         "plugins": sorted(known.plugins),
         "broken_plugins": [str(f) for f in known.failures],
+        "conflicts": conflicts,
     }
     if as_json:
         _print_json(result)
@@ -295,6 +297,7 @@ def doctor(as_json: AsJson = False) -> None:
             "algorithms": ", ".join(sorted(installed())),
             "plugins": ", ".join(sorted(known.plugins)),
             "broken": "; ".join(str(f) for f in known.failures) or "none",
+            "conflicts": "; ".join(conflicts) or "none",
         },
     )
 
@@ -456,7 +459,7 @@ def _flushed(code: int) -> int:
 
 def _unheard(error: OSError) -> int:
     """Say that stdout could not be written; a reader that has left (``| head``) is no failure."""
-    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - the interpreter flushes it once more at its end
+    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - the interpreter flushes it once more at its end
     if error.errno == errno.EPIPE:
         return EXIT_OK
     talk.refuse(f"stdout could not be written: {os.strerror(error.errno or 0)}.", "Send it to another place; what was run is complete.")

@@ -6,6 +6,7 @@ import html
 
 from mdive.config import profile, worker_count
 from mdive.cube import TileIndex
+from mdive.engine.given import take_plan, take_workers
 from mdive.engine.pipelines import graph_of, tiles_of
 from mdive.engine.tiling import disk_bytes, footprint, peak_memory, widest_halo
 from mdive.model.base import Document
@@ -71,7 +72,15 @@ def explain(plan: Plan, *, workers: int | None = None) -> Explanation:
         The plan.
     workers
         Tiles in the making at once. Default: the profile's.
+
+    Raises
+    ------
+    InputError
+        If the grid, or the number of tiles, is beyond what can be computed.
+    UsageError
+        If it is given something else than a plan.
     """
+    plan, workers = take_plan(plan, "explain"), take_workers(workers, "explain")
     graph, tiles = graph_of(plan), tiles_of(plan)
     passes = split(graph, plan.grid)
     sources = source_by_key(plan)

@@ -36,7 +36,7 @@ def locked(folder: Path) -> Iterator[None]:
         If another process holds it.
     """
     path = folder / LOCK
-    with path.open("a+") as file:
+    with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import mdive.algorithms
 from mdive.cube import open_tree, to_geobox
 from mdive.engine.choice import ALIASES
+from mdive.engine.given import kind_of, take_plan, wrong
+from mdive.engine.library import find_operation
 from mdive.engine.pipelines import graph_of, spec_of, tiles_of
 from mdive.engine.reading import MASK, SourceReader
-from mdive.errors import InputError, PluginError, nearest
+from mdive.engine.tiling import check_size
+from mdive.errors import InputError, MdiveError, nearest
 from mdive.model.flags import QC_FLAGS
 from mdive.model.plan import Plan
 from mdive.model.product import RasterSpec
 from mdive.pipeline import Node, Operation, Window, load_node
+from mdive.pipeline.calling import raster_names
 from mdive.pipeline.evaluate import Loader
 from mdive.pipeline.lift import compute, node_for
 from mdive.pipeline.lower import to_dask
 from mdive.pipeline.passes import Pass
 from mdive.plugins import AlgorithmSpec, Bundle
-from mdive.plugins.registry import algorithms
+from mdive.plugins.registry import algorithm_spec, registry
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,7 +35,16 @@ def load(plan: Plan) -> xr.DataTree:
     """Return what a plan would read: one node per source and phase, bands as (time, y, x) in physical units, ``mask`` beside them.
 
     Nothing is read until it is computed.
+
+    Raises
+    ------
+    InputError
+        If the grid, or the number of tiles, is beyond what can be computed.
+    UsageError
+        If it is given something else than a plan.
     """
+    plan = take_plan(plan, "load")
+    check_size(plan.grid.shape, plan.tiling.size)
     return open_tree(plan.sources, plan.grid, chunks=plan.tiling.size)
 
 
@@ -43,7 +53,15 @@ def analyse(plan: Plan) -> xr.Dataset:
 
     The same kernels on the same tiles as ``run``, as a dask graph with one task per tile and pass (and one per tile and product that
     takes it out of its tile): any dask scheduler computes the same bits.
+
+    Raises
+    ------
+    InputError
+        If the grid, or the number of tiles, is beyond what can be computed.
+    UsageError
+        If it is given something else than a plan.
     """
+    plan = take_plan(plan, "analyse")
     import xarray as xr
     from odc.geo.xr import xr_coords
 
@@ -108,51 +126,81 @@ def apply(name: str, *data: Any, **parameters: Any) -> Any:
 
     Returns
     -------
-    An array like the input (numpy stays numpy, dask stays lazy); for an algorithm a Dataset of its products.
+    An array like the input (numpy stays numpy, dask stays lazy); for an algorithm a Dataset of its products. An operation that sees one
+    scene (y, x) at a time is applied to each time; one that works along time gives (y, x).
 
     Raises
     ------
     PluginError
-        If nothing has this name.
+        If nothing has this name, or several plugins claim it.
     InputError
-        If a band is missing or a parameter is wrong.
+        If a raster is missing or a parameter is wrong; if rasters differ in shape, coordinates, CRS or times; or if the result depends on
+        the size of a pixel (metres, hectares) and there are no x and y coordinates of even, square pixels. Without a CRS they are metres.
     """
-    specs = algorithms()
-    if name in specs:
-        return _apply_algorithm(specs[name], data, parameters)
-    found = operations()
-    if name not in found:
-        known = [*specs, *found]
-        raise PluginError(
-            f"no operation or algorithm {name!r}.{nearest(name, known)}", f"Algorithms: {', '.join(specs)}. Operations: {', '.join(found)}."
-        )
-    operation = found[name]
+    if not isinstance(name, str):
+        raise wrong(name, "apply", "the name of an operation or algorithm", "For instance mdive.apply('ndwi', dataset).")
+    if name in registry().offers("algorithm"):
+        return _apply_algorithm(algorithm_spec(name), data, parameters)
+    return _apply_operation(find_operation(name), data, parameters)
+
+
+def _apply_operation(operation: Operation, data: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
     if len(data) == 1 and hasattr(data[0], "data_vars"):
         data = tuple(_variable(data[0], band) for band in _band_names(operation))
-    return operation(*data, **parameters)
+    described = _described(operation, data)
+    try:
+        return operation(*data, **parameters)
+    except MdiveError:
+        raise
+    except Exception as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        raise InputError(
+            f"operation {operation.name!r} cannot work on {described}: {type(error).__name__}: {reason}",
+            "Check the shapes and types; if it takes one scene (y, x), select a time first.",
+        ) from error
 
 
-def operations() -> dict[str, Operation]:
-    """Return all operations that algorithms are made of, by name."""
-    modules = [importlib.import_module(f"mdive.algorithms.{m.name}") for m in pkgutil.iter_modules(mdive.algorithms.__path__)]
-    modules += [
-        importlib.import_module(s.function.__module__) for s in algorithms().values() if not s.function.__module__.startswith("mdive.")
-    ]
-    found = {}
-    for module in modules:
-        found.update({v.name: v for v in vars(module).values() if isinstance(v, Operation) and v.__module__ == module.__name__})
-    return dict(sorted(found.items()))
+def _described(operation: Operation, data: Sequence[Any]) -> str:
+    """Return what an operation is given, in words; refuse what no operation could take."""
+    told, shapes = [], {}
+    for name, value in zip(raster_names(operation, len(data)), data, strict=True):
+        if value is None or isinstance(value, Mapping):
+            continue
+        array = value if hasattr(value, "dtype") and hasattr(value, "shape") else np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            raise InputError(
+                f"{name!r} of operation {operation.name!r} is {kind_of(value)}; it takes a raster of numbers.",
+                "Give a DataArray or a numpy array.",
+            )
+        told.append(f"{name} {array.dtype} {tuple(array.shape)}")
+        if array.ndim > 1:
+            sizes = getattr(value, "sizes", {})
+            shapes[name] = (sizes["y"], sizes["x"]) if {"y", "x"} <= set(sizes) else tuple(array.shape[-2:])
+    if len(set(shapes.values())) > 1:
+        raise InputError(
+            f"operation {operation.name!r} was given rasters of different shapes (y, x): "
+            f"{', '.join(f'{name} {shape}' for name, shape in shapes.items())}.",
+            "Give rasters of one grid: cut or reproject them first, for instance with rioxarray's reproject_match.",
+        )
+    if operation.measures and not any(hasattr(value, "coords") for value in data):
+        raise InputError(
+            f"the result of operation {operation.name!r} depends on the size of a pixel, which numpy arrays do not tell.",
+            "Give DataArrays with x and y of the pixels' centres: metres, or any CRS that is written down (raster.rio.write_crs).",
+        )
+    return ", ".join(told) or "nothing"
 
 
 def _band_names(operation: Operation) -> list[str]:
-    import inspect
-
-    return [n for n, p in inspect.signature(operation.kernel).parameters.items() if p.kind is p.POSITIONAL_ONLY]
+    return [n for n, p in operation.rasters.items() if p.kind is p.POSITIONAL_ONLY]
 
 
 def _variable(dataset: Any, band: str) -> Any:
     for name in (band, ALIASES.get(band, band)):
         if name in dataset:
+            if dataset[name].dtype.kind not in "biuf":
+                raise InputError(
+                    f"variable {name!r} is {kind_of(dataset[name])}, no raster of numbers.", "Convert it first: .astype('float32')."
+                )
             return dataset[name]
     raise InputError(
         f"the dataset has no variable {band!r}.",
@@ -163,6 +211,13 @@ def _variable(dataset: Any, band: str) -> Any:
 def _apply_algorithm(spec: AlgorithmSpec, data: Sequence[Any], parameters: Mapping[str, Any]) -> xr.Dataset:
     import xarray as xr
 
+    for number, given in enumerate(data, 1):
+        if given is not None and not isinstance(given, xr.Dataset | xr.DataTree):
+            bands = [f"{p} ({', '.join(spec.needs.get(p, ()) or spec.optional.get(p, ()))})" for p in _order(spec)]
+            raise InputError(
+                f"algorithm {spec.name!r} takes one Dataset per phase; argument {number} is {kind_of(given)}.",
+                f"Put the rasters into Datasets by band name. Phases in order: {', '.join(bands)}.",
+            )
     phases = _phases(spec, data)
     rasters: dict[tuple[str, str], xr.DataArray] = {}
     bundles = []
@@ -203,9 +258,14 @@ def _phases(spec: AlgorithmSpec, data: Sequence[Any]) -> dict[str, Any]:
         leaves = {node.path.rsplit("/", 1)[-1]: node.to_dataset() for node in tree.leaves}
         return {phase: leaves[phase] for phase in spec.phases if phase in leaves}
     if len(data) > len(spec.phases):
-        raise InputError(f"{spec.name} takes {len(spec.phases)} phases, {len(data)} were given.", f"In order: {', '.join(spec.phases)}.")
-    order = sorted(spec.phases, key=lambda p: p not in spec.needs)
-    return {p: (d.to_dataset() if hasattr(d, "to_dataset") and hasattr(d, "children") else d) for p, d in zip(order, data, strict=False)}
+        raise InputError(f"{spec.name} takes {len(spec.phases)} phases, {len(data)} were given.", f"In order: {', '.join(_order(spec))}.")
+    given = zip(_order(spec), data, strict=False)
+    return {p: (d.to_dataset() if hasattr(d, "children") else d) for p, d in given if d is not None}
+
+
+def _order(spec: AlgorithmSpec) -> list[str]:
+    """Return the phases in the order in which they are given: those that are needed first."""
+    return sorted(spec.phases, key=lambda phase: phase not in spec.needs)
 
 
 def _timed(array: xr.DataArray) -> xr.DataArray:

@@ -21,6 +21,7 @@ from mdive.plugins.registry import algorithm_spec
 
 from .reading import MASK
 from .specs import CAUSE, raster_specs
+from .tiling import check_size
 
 REQUIRED = ("extent", "qc", "cause")
 PROBABILITY = "probability"
@@ -88,7 +89,14 @@ def bundle_of(spec: AlgorithmSpec, phase: str, source: Source | None) -> Bundle:
 
 
 def tiles_of(plan: Plan) -> Tiles:
-    """Return the partition of a plan's grid."""
+    """Return the partition of a plan's grid.
+
+    Raises
+    ------
+    InputError
+        If the grid, or the number of tiles, is beyond what can be computed.
+    """
+    check_size(plan.grid.shape, plan.tiling.size)
     return Tiles.regular(plan.grid.shape, plan.tiling.size, plan.tiling.row_anchor, plan.tiling.col_anchor)
 
 

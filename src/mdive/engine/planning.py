@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,9 +12,10 @@ from mdive.config import Profile, memory_budget, worker_count
 from mdive.config import profile as profile_named
 from mdive.cube import TileIndex, area_mask, make_grid
 from mdive.engine.choice import choose
+from mdive.engine.given import take_catalog, take_event, take_workers
 from mdive.engine.pipelines import PROBABILITY, REQUIRED, trace
 from mdive.engine.specs import product_names
-from mdive.engine.tiling import footprint, tile_size, widest_halo
+from mdive.engine.tiling import check_size, footprint, tile_size, widest_halo
 from mdive.errors import InputError, MdiveError, NoDataError, UsageError, nearest
 from mdive.model.address import without_query
 from mdive.model.event import Event
@@ -26,14 +28,11 @@ from mdive.plugins import AlgorithmSpec
 from mdive.plugins.registry import algorithm_spec, event_class
 from mdive.providers import DEFAULT_PROVIDER, candidates, open_catalog
 
-MAX_PIXELS = 10**11
-"""Larger grids are a slip (a resolution in degrees, an area of a continent at 1 m), not a wish: 10^11 pixels are 10 million km² at 10 m."""
-
 
 def plan(
     event: Event,
     *,
-    catalog: str | None = None,
+    catalog: str | os.PathLike[str] | None = None,
     profile: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     tile_size: int | None = None,
@@ -70,11 +69,12 @@ def plan(
     CatalogError
         If the catalogue cannot be searched.
     """
+    event, catalog, workers = take_event(event, "plan"), take_catalog(catalog, "plan"), take_workers(workers, "plan")
     kind = _class_of(event)
     limits = profile_named(profile)
     reasons: list[Reason] = []
     intent = event.intent
-    where = catalog or event.catalog or DEFAULT_PROVIDER
+    where = str(catalog or "") or event.catalog or DEFAULT_PROVIDER
     geometry = event.area.geometry
     windows = _windows(event, kind)
     recipe = _recipe(kind, intent.algorithm)
@@ -88,11 +88,7 @@ def plan(
     products = _products(kind, spec, intent.products or ())
     resolution = intent.resolution or kind.default_resolution
     grid = make_grid(geometry, resolution, intent.crs)
-    if grid.shape[0] * grid.shape[1] > MAX_PIXELS:
-        raise InputError(
-            f"the area at {resolution:g} m is a grid of {grid.shape[0]} x {grid.shape[1]} pixels.",
-            "Give a smaller area, or a coarser intent.resolution.",
-        )
+    check_size(grid.shape)
     if not any(area_mask(geometry, grid, window).any() for window in Tiles.regular(grid.shape, 1024)):
         raise InputError(f"no pixel of {resolution:g} m has its centre in the area.", "Give a larger area, or a finer intent.resolution.")
     reasons.append(
@@ -103,6 +99,7 @@ def plan(
     )
     graph = trace(spec, reference, choice.sources, geometry.wkt, [*REQUIRED, *(n for n in products if n != "polygons")])
     tiling = _tiling(graph, grid, choice.sources, limits, tile_size, workers)
+    check_size(grid.shape, tiling.size)
     return Plan(
         event={k: without_query(v) if k == "catalog" else v for k, v in event.model_dump(mode="json", exclude_none=True).items()},
         event_class=kind.model_dump(mode="json", exclude_none=True),
@@ -123,6 +120,7 @@ def retile(plan: Plan, size: int) -> Plan:
     """Return the same plan on other tiles: another speed and memory, the same result."""
     if size < 16:
         raise UsageError(f"a tile of {size} pixels is too small.", "Give --tile-size of 16 or more; 1024 to 4096 are usual.")
+    check_size(plan.grid.shape, size)
     return plan.model_copy(update={"tiling": Tiling(size=size)})
 
 

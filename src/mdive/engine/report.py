@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mdive.engine.folder import MANIFEST, read_back
+from mdive.engine.given import take_path
 from mdive.engine.pipelines import spec_of
 from mdive.engine.work import PLAN_FILE
 from mdive.errors import RunFolderError
@@ -133,9 +134,10 @@ def open_run(folder: str | Path) -> Report:
     RunFolderError
         If there is no manifest (no result), or it is of another version.
     """
-    path = Path(folder) / MANIFEST
+    folder = take_path(folder, "open_run", "folder")
+    path = folder / MANIFEST
     if not path.is_file():
-        started = (Path(folder) / PLAN_FILE).is_file()
+        started = (folder / PLAN_FILE).is_file()
         hint = f"The run did not finish: `mdive resume {folder}`." if started else "Give the folder that was named with --out."
         raise RunFolderError(f"{folder} holds no result (no {MANIFEST}).", hint)
-    return Report(Path(folder), read_back(path, Manifest))
+    return Report(folder, read_back(path, Manifest))

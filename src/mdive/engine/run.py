@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mdive.engine.finish import finish
 from mdive.engine.folder import MANIFEST, STAGING, is_complete, locked
+from mdive.engine.given import take_path, take_plan, take_runtime
 from mdive.engine.progress import Progress, Watcher, nobody
 from mdive.engine.report import Report, open_run
 from mdive.engine.tiling import disk_bytes, footprint
@@ -46,7 +47,7 @@ def run(plan: Plan, out: str | Path, *, runtime: Runtime | None = None, watch: W
     RunFolderError
         If the folder cannot be written, holds a run already, or another process is at work in it. Nothing is written then.
     """
-    folder = Path(out)
+    plan, folder, runtime = take_plan(plan, "run"), take_path(out, "run", "out"), take_runtime(runtime, "run")
     _refuse_used(folder)
     job = make_job(folder.resolve(), plan)
     cost = footprint(job.graph, job.passes, source_by_key(plan))
@@ -68,7 +69,7 @@ def resume(out: str | Path, *, runtime: Runtime | None = None, watch: Watcher = 
     RunFolderError
         If there is no run to resume, or another process is at work in it.
     """
-    folder = Path(out)
+    folder, runtime = take_path(out, "resume", "out"), take_runtime(runtime, "resume")
     if is_complete(folder):
         return open_run(folder)
     if not (folder / PLAN_FILE).is_file():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mdive.errors import InputError
 from mdive.model.plan import Source
 from mdive.pipeline.graph import Graph
 from mdive.pipeline.locality import Global
@@ -29,12 +30,47 @@ SIZES = (4096, 3072, 2048, 1536, 1024, 768, 512, 256)
 """Multiples of the block sizes that COGs have (256, 512, 1024), largest first: larger tiles waste less on halos and cut blocks."""
 
 
+MAX_PIXELS = 10**11
+"""Larger grids are a slip (a resolution in degrees, an area of a continent at 1 m), not a wish: 10^11 pixels are 10 million km² at 10 m."""
+
+MAX_TILES = 400_000
+"""The largest grid in tiles of 512 pixels: each is looked at in turn, and has a task and a checkpoint for every pass."""
+
+
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """Bytes per pixel of a tile, at its worst moment and on disk."""
 
     memory: float
     scratch: float
+
+
+def check_size(shape: tuple[int, int], size: int = SIZES[0]) -> None:
+    """Refuse a grid, or a cut of it, that nobody could compute, before anything walks along it.
+
+    Parameters
+    ----------
+    shape
+        Grid (rows, columns).
+    size
+        Tile edge in pixels; the largest, where only the grid is known.
+
+    Raises
+    ------
+    InputError
+        For more than ``MAX_PIXELS``, or more than ``MAX_TILES``.
+    """
+    rows, cols = shape
+    if rows * cols > MAX_PIXELS:
+        raise InputError(
+            f"the grid has {rows} x {cols} pixels; the most is {MAX_PIXELS:,}.", "Give a smaller area, or a coarser intent.resolution."
+        )
+    tiles = -(-rows // size) * -(-cols // size)
+    if tiles > MAX_TILES:
+        raise InputError(
+            f"the grid of {rows} x {cols} pixels is {tiles:,} tiles of {size} pixels; the most is {MAX_TILES:,}.",
+            "Give a larger --tile-size, or a smaller area: a tile of 1024 pixels and more costs less time, too.",
+        )
 
 
 def footprint(graph: Graph, passes: Sequence[Pass], sources: Mapping[str, Source]) -> Footprint:

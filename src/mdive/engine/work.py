@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mdive.config import steady_memory
 from mdive.engine.checkpoint import Checkpoint, Scratch, check_checkpoint, pack, write_checkpoint
 from mdive.engine.folder import read_back
 from mdive.engine.pipelines import graph_of, tiles_of
@@ -47,6 +48,7 @@ class Job:
 
 def open_job(folder: Path) -> Job:
     """Return the job of a run folder, the same object for the same plan in one process."""
+    steady_memory()
     path = folder / PLAN_FILE
     return _job(folder, path.stat().st_mtime_ns)
 

@@ -14,7 +14,20 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,63}$")]
 Number = Annotated[float, Field(strict=True)]
 """A number that was written as one: neither a text nor true or false."""
 
-Parameter = bool | int | float | str | tuple[bool | int | float | str, ...]
+Scalar = bool | int | float | str
+
+
+def _read_parameter(value: Any) -> Any:
+    given = value if isinstance(value, list | tuple) else (value,)
+    if all(isinstance(each, Scalar) for each in given):
+        return value
+    raise Refusal(
+        f"{shown(value)} is no value for a parameter.",
+        "Give a number, a text, true or false, or a list of them; leave the parameter out for its default.",
+    )
+
+
+Parameter = Annotated[Scalar | tuple[Scalar, ...], BeforeValidator(_read_parameter)]
 
 
 def _read_crs(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Lift operations to xarray: numpy stays numpy, dask stays lazy. The only file of the heart that knows xarray."""
+"""Lift operations to xarray: numpy stays numpy, dask stays lazy. Only this file of the heart makes xarray objects."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mdive.errors import InputError
+from mdive.errors import InputError, KernelError
 from mdive.model.plan import Grid
-from mdive.pipeline.evaluate import DEFAULT_GRID, Loader
+from mdive.pipeline.calling import by_scene, common_times, raster_names, timeless
+from mdive.pipeline.evaluate import Loader
+from mdive.pipeline.georeference import Rasters, check_together, grid_of
 from mdive.pipeline.graph import Graph
 from mdive.pipeline.lower import NOTHING, Blocks, run_whole, to_dask
 from mdive.pipeline.operation import Node, Operation, constant_node, fill_of, load_node
@@ -19,16 +21,36 @@ from mdive.pipeline.window import Tiles, Window
 if TYPE_CHECKING:
     import xarray as xr
 
-Rasters = Mapping[tuple[str, str], "xr.DataArray"]
+_DIMS = ("time", "y", "x")
 
 
 def lift(operation: Operation, rasters: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
-    """Call one operation on DataArrays with dimensions (y, x) or (time, y, x); None and states pass through."""
-    arrays = {("array", str(i)): r for i, r in enumerate(rasters) if _is_raster(r)}
-    given = {i: constant_node(str(i)) for i, r in enumerate(rasters) if r is not None and not _is_raster(r)}
-    nodes = [node_for("array", str(i), r) if _is_raster(r) else given.get(i) for i, r in enumerate(rasters)]
-    constants = {node.key: rasters[i] for i, node in given.items()}
-    return compute({operation.name: operation(*nodes, **parameters)}, arrays, constants)[operation.name]
+    """Call one operation on DataArrays with dimensions (y, x) or (time, y, x); None and states pass through.
+
+    A numpy array of the rasters' shape is a raster, too. An operation that sees one scene at a time is called for each.
+    """
+    names = raster_names(operation, len(rasters))
+    first = _ordered(next(r for r in rasters if _is_raster(r)))
+    given = [_like(r, rasters, first) for r in rasters]
+    arrays = {(operation.name, name): _ordered(r) for name, r in zip(names, given, strict=True) if _is_raster(r)}
+    check_together(arrays)
+    timed = [a for a in arrays.values() if "time" in a.dims]
+    times = common_times(operation, (a.sizes["time"] for a in timed))
+    if times is not None and by_scene(operation):
+        scenes = [lift(operation, [_at(r, t) for r in given], parameters) for t in range(times)]
+        return _dressed(_stacked(scenes), operation, timed[0], name=operation.name)
+    nodes: list[Node | None] = []
+    constants = {}
+    for name, value in zip(names, given, strict=True):
+        nodes.append(None if value is None else node_for(operation.name, name, value) if _is_raster(value) else constant_node(name))
+        if nodes[-1] is not None and nodes[-1].kind == "state":
+            constants[nodes[-1].key] = value
+    try:
+        return compute({operation.name: operation(*nodes, **parameters)}, arrays, constants)[operation.name]
+    except KernelError:
+        if operation.over_time and times is None:
+            raise timeless(operation) from None
+        raise
 
 
 def node_for(source: str, band: str, array: xr.DataArray) -> Node:
@@ -55,21 +77,12 @@ def compute(outputs: Mapping[str, Node], rasters: Rasters, constants: Mapping[st
     Raises
     ------
     InputError
-        If the rasters do not share one grid.
+        If the rasters do not share one grid and CRS, or an operation depends on the size of a pixel and they do not tell it.
     """
-    import xarray as xr
-
     ordered = {key: _ordered(array) for key, array in rasters.items()}
-    first = next(iter(ordered.values()))
-    for (source, band), array in ordered.items():
-        if array.sizes["y"] != first.sizes["y"] or array.sizes["x"] != first.sizes["x"] or not _same_coords(array, first):
-            raise InputError(
-                f"{source}:{band} has another grid ({array.sizes['y']} x {array.sizes['x']}) than the first raster "
-                f"({first.sizes['y']} x {first.sizes['x']}).",
-                "Reproject the rasters to one grid first, for instance with rioxarray's reproject_match.",
-            )
-    grid = grid_of(first)
+    check_together(ordered)
     graph = Graph(outputs)
+    grid = grid_of(ordered.values(), next((n.label for n in graph if n.operation is not None and n.operation.measures), ""))
     times = next((a.sizes["time"] for a in ordered.values() if "time" in a.dims), 1)
     lazy = [a for a in ordered.values() if a.chunks is not None]
     states = any(node.kind == "state" for node in outputs.values())
@@ -79,32 +92,36 @@ def compute(outputs: Mapping[str, Node], rasters: Rasters, constants: Mapping[st
         whole = Tiles((0, grid.shape[0]), (0, grid.shape[1]))
         values = run_whole(graph, grid, whole, _loader({k: np.asarray(a) for k, a in ordered.items()}), constants)
     result: dict[str, Any] = {}
+    located = next((a for a in ordered.values() if "x" in a.coords and "y" in a.coords), next(iter(ordered.values())))
     for name, node in outputs.items():
-        if node.kind == "state":
-            result[name] = values[name]
-            continue
-        like = next((a for a in ordered.values() if "time" in a.dims), first) if node.timed else first
-        coords = {k: v for k, v in like.coords.items() if node.timed or "time" not in v.dims}
-        dims = ("time", "y", "x") if node.timed else ("y", "x")
-        attrs = {"long_name": node.label.replace("_", " "), "units": node.operation.units if node.operation else "1"}
-        if "spatial_ref" in coords:
-            attrs["grid_mapping"] = "spatial_ref"
-        coords = {k: v for k, v in coords.items() if set(v.dims) <= set(dims) and (k != "time" or node.timed)}
-        result[name] = xr.DataArray(values[name], dims=dims, coords=coords, name=name, attrs=attrs)
+        like = next((a for a in ordered.values() if "time" in a.dims), located) if node.timed else located
+        found = values[name]
+        result[name] = _dressed(found, node.operation, like, timed=node.timed, name=name) if node.kind == "raster" else found
     return result
 
 
-def grid_of(array: xr.DataArray) -> Grid:
-    """Return the grid of a DataArray from its coordinates; pixels of 10 m where it has none."""
-    rows, cols = array.sizes["y"], array.sizes["x"]
-    if "x" not in array.coords or "y" not in array.coords or cols < 2 or rows < 2:
-        return DEFAULT_GRID.model_copy(update={"shape": (rows, cols)})
-    x, y = np.asarray(array["x"], dtype="float64"), np.asarray(array["y"], dtype="float64")
-    step = float((x[-1] - x[0]) / (cols - 1))
-    crs = DEFAULT_GRID.crs
-    if "spatial_ref" in array.coords:
-        crs = str(array["spatial_ref"].attrs.get("crs_wkt") or array["spatial_ref"].attrs.get("spatial_ref") or crs)
-    return Grid(crs=crs, resolution=abs(step), x0=float(x[0]) - step / 2, y0=float(y[0]) + abs(step) / 2, shape=(rows, cols))
+def _dressed(values: Any, operation: Operation | None, like: xr.DataArray, *, timed: bool = True, name: str | None = None) -> xr.DataArray:
+    """Return values as a DataArray with the coordinates of another."""
+    import xarray as xr
+
+    dims = ("time", "y", "x") if timed else ("y", "x")
+    coords = {k: v for k, v in like.coords.items() if set(v.dims) <= set(dims) and (k != "time" or timed)}
+    attrs = {} if operation is None else {"long_name": operation.name.replace("_", " "), "units": operation.units}
+    mapping = like.encoding.get("grid_mapping", like.attrs.get("grid_mapping", "spatial_ref"))
+    if mapping in coords:
+        attrs["grid_mapping"] = mapping
+    return xr.DataArray(values, dims=dims, coords=coords, name=name, attrs=attrs)
+
+
+def _at(value: Any, time: int) -> Any:
+    return value.isel(time=time) if _is_raster(value) and "time" in value.dims else value
+
+
+def _stacked(scenes: Sequence[xr.DataArray]) -> Any:
+    import dask.array as da
+
+    stack = da.stack if any(s.chunks is not None for s in scenes) else np.stack
+    return stack([s.data for s in scenes])
 
 
 def _is_raster(value: Any) -> bool:
@@ -121,8 +138,18 @@ def _ordered(array: xr.DataArray) -> xr.DataArray:
     return array.transpose(*(("time",) if "time" in array.dims else ()), "y", "x")
 
 
-def _same_coords(a: xr.DataArray, b: xr.DataArray) -> bool:
-    return all(d not in a.coords or d not in b.coords or np.array_equal(a[d], b[d]) for d in ("y", "x"))
+def _like(value: Any, rasters: Sequence[Any], first: xr.DataArray) -> Any:
+    """Return a numpy array of the rasters' shape as one of them, as xarray's own arithmetic does; anything else as it is (a state)."""
+    shape = (first.sizes["y"], first.sizes["x"])
+    if not isinstance(value, np.ndarray) or value.shape[-2:] != shape or value.ndim > len(_DIMS):
+        return value
+    import xarray as xr
+
+    like = first if value.ndim == len(shape) else next((r for r in rasters if _is_raster(r) and "time" in r.dims), first)
+    coords = {d: c for d, c in like.coords.items() if d in _DIMS[-value.ndim :] and c.dims == (d,)}
+    if "time" in coords and coords["time"].size != len(value):
+        coords.pop("time")
+    return xr.DataArray(value, dims=_DIMS[-value.ndim :], coords=coords)
 
 
 def _loader(arrays: Mapping[tuple[str, str], np.ndarray]) -> Loader:
@@ -153,6 +180,7 @@ class _ChunkLoader:
 
 def _lazy(graph: Graph, grid: Grid, rasters: Rasters, like: xr.DataArray, times: int, constants: Mapping[str, Any]) -> dict[str, Any]:
     import dask.array as da
+    from dask.base import tokenize
 
     chunks_of = dict(zip(like.dims, like.chunks or (), strict=True))
     rows, cols = chunks_of["y"], chunks_of["x"]
@@ -176,7 +204,8 @@ def _lazy(graph: Graph, grid: Grid, rasters: Rasters, like: xr.DataArray, times:
             keys.append([(array.name, *lead, *divmod(j, tiles.counts[1])) for j in touched])
         return _ChunkLoader(described), keys
 
-    token = "/".join(a.name for a in arrays.values())
+    # Equal names must mean equal work: the same arrays with other coordinates, or beside other states, are another piece of it.
+    token = tokenize([a.name for a in arrays.values()], grid.identity, dict(constants))
     return to_dask(graph, grid, tiles, loads, token, sources=list(arrays.values()), times=times, constants=constants)
 
 

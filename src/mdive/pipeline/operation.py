@@ -6,13 +6,15 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 
 from mdive.errors import InputError, KernelError, nearest
 from mdive.model.base import digest
-from mdive.pipeline.locality import Global, Local, Locality, Reduction
+from mdive.pipeline.calling import is_timed, raster_names, whole
+from mdive.pipeline.locality import Focal, Global, Local, Locality, Reduction
+from mdive.pipeline.parameters import checked, hints_of
 
 _INJECTED = ("window", "grid")
 """Keyword-only names that the engine fills in: the block's window (its global pixel indices, halo included) and the grid."""
@@ -112,7 +114,7 @@ class Operation:
         kinds = inspect.Parameter
         self.injected = tuple(n for n, p in signature.parameters.items() if p.kind is kinds.KEYWORD_ONLY and n in _INJECTED)
         self.defaults = {n: p.default for n, p in signature.parameters.items() if p.kind is kinds.KEYWORD_ONLY and n not in _INJECTED}
-        self.arity = sum(p.kind is kinds.POSITIONAL_ONLY for p in signature.parameters.values())
+        self.rasters = {n: p for n, p in signature.parameters.items() if p.kind in {kinds.POSITIONAL_ONLY, kinds.VAR_POSITIONAL}}
         if any(p.kind is kinds.POSITIONAL_OR_KEYWORD for p in signature.parameters.values()):
             msg = f"operation {kernel.__name__}: rasters must be positional-only (before '/') and parameters keyword-only (after '*')"
             raise TypeError(msg)
@@ -126,6 +128,18 @@ class Operation:
     def qualified(self) -> str:
         """``module:name``."""
         return f"{self.__module__}:{self.__qualname__}"
+
+    @functools.cached_property
+    def measures(self) -> bool:
+        """Whether the result depends on the size of a pixel: some part of the operation asks for the grid."""
+        locality = self.locality
+        parts = [getattr(locality, n, None) for n in ("finish", "solve", "apply")]
+        asked = any(callable(f) and "grid" in inspect.signature(f).parameters for f in parts)
+        return asked or "grid" in self.injected or (isinstance(locality, Focal) and callable(locality.depth))
+
+    @functools.cached_property
+    def _hints(self) -> Mapping[str, Any]:
+        return hints_of(self.kernel)
 
     def __reduce__(self) -> str:
         return self.__qualname__
@@ -141,6 +155,16 @@ class Operation:
             hint = f"Its parameters are: {known}.{nearest(unknown[0], self.defaults)}"
             raise InputError(f"operation {self.name!r} has no parameter {unknown[0]!r}.", hint)
         bound = {**self.defaults, **parameters}
+        for name, value in parameters.items():
+            try:
+                bound[name] = checked(value, self._hints.get(name, Any))
+            except ValueError as error:
+                raise InputError(
+                    f"parameter {name!r} of operation {self.name!r}: {error} (given: {value!r}).",
+                    f"Leave it out for its default, {self.defaults[name]!r}."
+                    if self.defaults[name] is not inspect.Parameter.empty
+                    else "Correct the value.",
+                ) from None
         missing = [k for k, v in bound.items() if v is inspect.Parameter.empty]
         if missing:
             raise InputError(f"operation {self.name!r} needs the parameter {missing[0]!r}.", f"Pass {missing[0]}=... by name.")
@@ -150,13 +174,12 @@ class Operation:
         """Extend the graph (nodes), compute (numpy) or stay lazy (dask-backed xarray)."""
         if any(isinstance(r, Node) for r in rasters):
             return self._node(rasters, parameters)
+        raster_names(self, len(rasters))
         if any(hasattr(r, "dims") and hasattr(r, "coords") for r in rasters):
             from mdive.pipeline.lift import lift
 
             return lift(self, rasters, parameters)
-        from mdive.pipeline.evaluate import compute_whole
-
-        return compute_whole(self, rasters, parameters)
+        return whole(self, rasters, parameters)
 
     def _node(self, rasters: tuple[Any, ...], parameters: Mapping[str, Any]) -> Node:
         for raster in rasters:
@@ -169,6 +192,11 @@ class Operation:
         bound = self.bind(parameters)
         timed = any(n.timed for n in nodes) and not self.over_time
         states_only = all(n.kind == "state" for n in nodes)
+        if timed and isinstance(self.locality, Global):
+            raise KernelError(
+                f"operation {self.name!r} (global) was given a raster with a time axis.",
+                "Choose one time per pixel before it (over_time=True).",
+            )
         kind = "state" if isinstance(self.locality, Reduction) or states_only else "raster"
         if states_only and not isinstance(self.locality, Local):
             raise KernelError(
@@ -186,7 +214,15 @@ class Operation:
 
     def call(self, blocks: list[Any], parameters: Mapping[str, Any], **injected: Any) -> Any:
         """Run the kernel on blocks and enforce the declared dtype (dask believes what it is told; we do not)."""
-        result = self.kernel(*blocks, **parameters, **{k: injected[k] for k in self.injected})
+        filled = {k: injected[k] for k in self.injected}
+        shape = injected["window"].shape if isinstance(self.locality, Focal) and not self.over_time else None
+        times = next((len(b) for b in blocks if is_timed(b, shape)), None)
+        if times is None:
+            result = self.kernel(*blocks, **parameters, **filled)
+        else:
+            # A window lies in one scene: its kernel needs no idea of time, and still serves sources that have one.
+            scenes = ([b[t] if is_timed(b, shape) else b for b in blocks] for t in range(times))
+            result = np.stack([np.asarray(self.kernel(*scene, **parameters, **filled), dtype=self.dtype) for scene in scenes])
         if isinstance(self.locality, Reduction | Global) or not isinstance(result, np.ndarray):
             return result
         return np.ascontiguousarray(result, dtype=self.dtype)
@@ -204,7 +240,8 @@ def operation(
     """Declare a kernel as an operation.
 
     The kernel takes numpy blocks positionally (before ``/``; any of them may be None when declared optional) and parameters by keyword
-    (after ``*``). Blocks are (y, x), or (time, y, x) where the source has a time axis. Keyword-only ``window`` and ``grid`` are filled in.
+    (after ``*``). Blocks are (y, x), or (time, y, x) where the source has a time axis; a focal kernel without ``over_time`` gets one scene
+    (y, x) at a time, and a global one takes no time axis. Keyword-only ``window`` and ``grid`` are filled in.
 
     Parameters
     ----------
@@ -226,9 +263,3 @@ def operation(
         return Operation(kernel, locality, dtype=dtype, units=units, fill=fill, over_time=over_time, version=version)
 
     return mark
-
-
-def limits_of(function: Callable[..., Any]) -> dict[str, list[Any]]:
-    """Return the ``Annotated`` metadata of each keyword parameter of a function."""
-    hints = get_type_hints(getattr(function, "kernel", function), include_extras=True)
-    return {name: list(get_args(hint)[1:]) for name, hint in hints.items() if get_origin(hint) is Annotated}

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from mdive.errors import InputError, nearest
 from mdive.model.product import RasterSpec
+from mdive.pipeline.parameters import checked
 
 Hectares = Annotated[float, Field(ge=0, description="area in hectares (1 ha = 10,000 m²)")]
 Metres = Annotated[float, Field(ge=0, description="length in metres")]
@@ -72,7 +73,7 @@ class AlgorithmSpec:
         Raises
         ------
         InputError
-            For a name that is not there, or a value outside its limits.
+            For a name that is not there, or a value that is of another type (``true`` and ``"0.3"`` are no numbers) or outside its limits.
         """
         hints = get_type_hints(self.function, include_extras=True)
         known = self.parameters
@@ -83,12 +84,11 @@ class AlgorithmSpec:
                 hint = f"Its parameters are: {options}.{nearest(name, known)}"
                 raise InputError(f"algorithm {self.name!r} has no parameter {name!r}.", hint)
             try:
-                bound[name] = TypeAdapter(hints.get(name, Any)).validate_python(value)
-            except ValidationError as error:
-                detail = error.errors()[0]["msg"]
+                bound[name] = checked(value, hints.get(name, Any))
+            except ValueError as error:
                 default = known[name].default
                 raise InputError(
-                    f"parameter {name!r} of {self.name!r}: {detail} (given: {value!r}).",
+                    f"parameter {name!r} of {self.name!r}: {error} (given: {value!r}).",
                     f"Default: {default!r}; see `mdive algorithms {self.name}`.",
                 ) from None
         return bound

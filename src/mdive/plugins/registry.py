@@ -22,15 +22,10 @@ import pluggy
 from mdive.errors import PluginError, nearest
 from mdive.model.event_class import EventClass, resolve
 from mdive.plugins import hookspecs
+from mdive.plugins.conflicts import GROUP, Conflict, is_builtin
 from mdive.plugins.declare import AlgorithmSpec
 from mdive.plugins.offers import HOOKS, Failure, Noun, Offer, Plugin, check_plugin, named, plugin_of, reason_of
 from mdive.plugins.taxonomy import find_event_class, normal
-
-GROUP = "mdive"
-"""Entry-point group, and pluggy's project name."""
-
-BUILTIN = "builtin"
-"""Entry point of mdive's own plugin, which cannot be switched off."""
 
 
 class Registry:
@@ -58,7 +53,7 @@ class Registry:
         without = frozenset(map(_canonical, off))
         # Sorted, so that messages read the same whatever the order of sys.path. Nothing else depends on the order.
         for plugin, entry in sorted(((plugin_of(e), e) for e in found), key=lambda pair: str(pair[0])):
-            if not _is_builtin(plugin) and not without.isdisjoint({"*", _canonical(plugin.name), _canonical(plugin.package)}):
+            if not is_builtin(plugin) and not without.isdisjoint({"*", _canonical(plugin.name), _canonical(plugin.package)}):
                 self.disabled.append(plugin)
             else:
                 with self._isolated(plugin):
@@ -121,14 +116,13 @@ class Registry:
         raise PluginError(f"no {noun} {name!r}.{nearest(name, found)}", f"Available: {', '.join(sorted(found)) or 'none'}.{self.missing()}")
 
     def all(self, noun: Noun) -> dict[str, Any]:
-        """Return name -> value for a noun, sorted by name.
+        """Return name -> value for a noun, sorted by name; without the names that several packages claim, which :meth:`conflicts` tells."""
+        return {name: owners[0].value for name, owners in sorted(self.offers(noun).items()) if len(owners) == 1}
 
-        Raises
-        ------
-        PluginError
-            When two packages claim one name: no list could show that honestly. Asking for another name by :meth:`find` still works.
-        """
-        return {name: _only(noun, name, owners).value for name, owners in sorted(self.offers(noun).items())}
+    def conflicts(self) -> list[Conflict]:
+        """Return every name that several packages claim, after asking all plugins for all that they provide."""
+        claimed = [(noun, name, owners) for noun in HOOKS for name, owners in sorted(self.offers(noun).items())]
+        return [_conflict(noun, name, owners) for noun, name, owners in claimed if len(owners) > 1]
 
     def missing(self) -> str:
         """Return the sentences that say which plugins are not there and why (with a space in front), or an empty string."""
@@ -137,13 +131,9 @@ class Registry:
             text += f" These plugins failed to load: {'; '.join(map(str, self.failures))}."
         if self.disabled:
             text += f" Switched off by MDIVE_DISABLE_PLUGINS: {'; '.join(map(str, self.disabled))}."
-        if not any(map(_is_builtin, self.plugins.values())) and not any(_is_builtin(failure.plugin) for failure in self.failures):
+        if not any(map(is_builtin, self.plugins.values())) and not any(is_builtin(failure.plugin) for failure in self.failures):
             text += " mdive's own plugin was not found: mdive is not installed in this environment."
         return text
-
-
-def _is_builtin(plugin: Plugin) -> bool:
-    return plugin.name == BUILTIN and plugin.package == GROUP
 
 
 def _canonical(name: str) -> str:
@@ -154,13 +144,11 @@ def _canonical(name: str) -> str:
 def _only(noun: Noun, name: str, owners: list[Offer]) -> Offer:
     if len(owners) == 1:
         return owners[0]
-    plugins = sorted({offer.plugin for offer in owners}, key=str)
-    removable = [plugin for plugin in plugins if not _is_builtin(plugin)]
-    ways = " or ".join(f"MDIVE_DISABLE_PLUGINS={plugin.name}" for plugin in removable)
-    raise PluginError(
-        f"{noun} {name!r} has {len(plugins)} owners: {' and '.join(map(str, plugins))}.",
-        f"Uninstall {' or '.join(plugin.package for plugin in removable)}, or switch one off with {ways}.",
-    )
+    raise _conflict(noun, name, owners).error()
+
+
+def _conflict(noun: Noun, name: str, owners: list[Offer]) -> Conflict:
+    return Conflict(noun, name, tuple(sorted({offer.plugin for offer in owners}, key=str)))
 
 
 @lru_cache(maxsize=1)
@@ -190,7 +178,7 @@ def registry(*, refresh: bool = False) -> Registry:
 
 
 def algorithms() -> dict[str, AlgorithmSpec]:
-    """Return all algorithms by name; ``package`` of each says who owns it."""
+    """Return all algorithms by name, but those that several packages claim; ``package`` of each says who owns it."""
     return registry().all("algorithm")
 
 
@@ -203,6 +191,12 @@ def algorithm_spec(name: str) -> AlgorithmSpec:
 def providers() -> dict[str, Path]:
     """Return the datasource document of each provider."""
     return registry().all("provider")
+
+
+def provider_file(name: str) -> Path | None:
+    """Return the datasource document of one provider, None where nobody has the name; see :meth:`Registry.find` for a name that several have."""
+    file: Path | None = registry().find("provider", name).value if name in registry().offers("provider") else None
+    return file
 
 
 def runtimes() -> dict[str, str]:
@@ -238,8 +232,7 @@ def _imported(noun: Noun, name: str) -> Callable[..., Any]:
 
 
 def event_classes() -> dict[str, EventClass]:
-    """Return all event classes by full name, each with what it inherits."""
-    registry().all("event class")
+    """Return all event classes by full name, each with what it inherits; without those that several packages claim."""
     return dict(_unambiguous(registry()))
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from mdive.products.files import sha256_file
 
-Kind = Literal["manifest", "missing", "size", "sha256", "unreadable"]
+Kind = Literal["manifest", "missing", "size", "sha256", "unreadable", "unlisted"]
+
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,9 @@ class Problem:
 
 
 def verify_products(run_folder: Path, manifest: Mapping[str, Any]) -> list[Problem]:
-    """Compare the files of a run with its manifest, byte for byte, and open its rasters.
+    """Compare the files of a run with its manifest, byte for byte, open its rasters, and look for files that no manifest lists.
+
+    Names that begin with a dot (the lock, what a killed run left) and the manifest itself are no product's business.
 
     Parameters
     ----------
@@ -37,16 +42,34 @@ def verify_products(run_folder: Path, manifest: Mapping[str, Any]) -> list[Probl
 
     Returns
     -------
-    What is wrong, in the order of the manifest; nothing where all is well.
+    What is wrong, in the order of the manifest, strangers last; nothing where all is well.
     """
-    return [problem for entry in manifest.get("products", ()) if (problem := _check(run_folder, entry)) is not None]
+    entries = manifest.get("products", ())
+    wrong = [problem for entry in entries if (problem := _check(run_folder, entry)) is not None]
+    listed = {str(PurePosixPath(str(entry["path"]))) for entry in entries if isinstance(entry, Mapping) and "path" in entry}
+    return wrong + [
+        Problem(path, path, "unlisted", f"is not of this run: {MANIFEST} does not list it")
+        for path in _files(run_folder)
+        if path not in listed
+    ]
+
+
+def _files(run_folder: Path) -> Iterator[str]:
+    """Yield the paths of all files in a run folder that a manifest should list, sorted; links count as files and are not followed."""
+    found = []
+    for folder, folders, files in os.walk(run_folder):
+        here = Path(folder)
+        links = [name for name in folders if (here / name).is_symlink()]
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in links]
+        found += [(here / name).relative_to(run_folder).as_posix() for name in (*files, *links) if not name.startswith(".")]
+    yield from sorted(path for path in found if path != MANIFEST)
 
 
 def _check(run_folder: Path, entry: Mapping[str, Any]) -> Problem | None:
     try:
         name, path, size, sha256 = str(entry["name"]), str(entry["path"]), int(entry["size"]), str(entry["sha256"])
     except (KeyError, TypeError, ValueError) as error:
-        return Problem(str(entry), "manifest.json", "manifest", f"an entry lacks name, path, size or sha256 ({error!r})")
+        return Problem(str(entry), MANIFEST, "manifest", f"an entry lacks name, path, size or sha256 ({error!r})")
     relative = PurePosixPath(path)
     # A manifest may come from anywhere: it must not make this look at, or vouch for, files outside the folder.
     if relative.is_absolute() or ".." in relative.parts or not (run_folder / relative).resolve().is_relative_to(run_folder.resolve()):

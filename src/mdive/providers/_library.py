@@ -9,7 +9,7 @@ from pathlib import Path
 from mdive.errors import InputError, PluginError, nearest
 from mdive.model.datasource import Datasource, MaskConvention, OffsetRule, Provider
 from mdive.model.load import load_document, load_mapping
-from mdive.plugins.registry import providers
+from mdive.plugins.registry import provider_file, providers
 
 _HERE = Path(__file__).parent
 
@@ -28,14 +28,14 @@ def provider(name: str) -> Provider:
     InputError
         When no file describes it (says what there is), or the file is wrong (says where).
     PluginError
-        When the file describes another catalogue than its name says.
+        When the file describes another catalogue than its name says, or several packages claim the name.
     """
-    files = providers()
-    if name not in files:
+    file = provider_file(name)
+    if file is None:
         raise unknown(name)
-    found = load_document(files[name], Provider)
+    found = load_document(file, Provider)
     if found.name != name:
-        raise PluginError(f"{files[name]} describes the catalogue {found.name!r}.", "The file's name and the catalogue's must be one.")
+        raise PluginError(f"{file} describes the catalogue {found.name!r}.", "The file's name and the catalogue's must be one.")
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from mdive.plugins.registry import provider_file
 from mdive.providers._api import ApiCatalog, looks_like_api
 from mdive.providers._catalog import Catalog
 from mdive.providers._documents import fetch_json, local_path
@@ -37,7 +38,7 @@ def open_catalog(spec: str | None = None) -> Catalog:
         When it is there and cannot be read as a catalogue.
     """
     spec = (spec or DEFAULT_PROVIDER).strip()
-    if spec in provider_names():
+    if provider_file(spec) is not None:
         known = provider(spec)
         return ApiCatalog(spec, os.environ.get(f"MDIVE_CATALOG_{_shout(spec)}", known.url), known)
     path = local_path(spec)

@@ -158,7 +158,7 @@ def write_event(
     if baseline:
         document["baseline"] = {"start": baseline[0], "end": baseline[1]}
     document["intent"] = {"resolution": int(resolution) if float(resolution).is_integer() else float(resolution)}
-    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
 
 def instant(text: str) -> datetime:
