@@ -52,7 +52,7 @@ def test_an_argument_beats_the_environment_which_beats_the_profile(monkeypatch):
 def test_the_share_is_of_what_is_free_and_capped(monkeypatch):
     monkeypatch.setattr(config, "available_memory", lambda: 10 * GIB)
     assert config.memory_budget(Profile("x", "", 0.5, None, None, 1, 1, 1, 1)) == 5 * GIB
-    assert config.memory_budget(Profile("x", "", 0.5, 2 * GIB, None, 1, 1, 1)) == 2 * GIB
+    assert config.memory_budget(Profile("x", "", 0.5, 2 * GIB, None, 1, 1, 1, 1)) == 2 * GIB
 
 
 @pytest.mark.parametrize(

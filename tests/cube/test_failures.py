@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mdive.cube import ReadFailure, files, native, read_block
+from mdive.cube import ReadFailure, files, native, read_block, web
 from mdive.cube.failures import Unreadable, diagnosed, without_secrets
 from mdive.cube.files import driver_for
 from mdive.model.flags import QC_FLAGS
@@ -296,11 +296,12 @@ def test_an_item_from_the_network_may_not_point_home(write, item, source, grid):
 # Over HTTP
 
 
-@pytest.fixture
-def remote(write, item, source, server, monkeypatch):
-    """A source behind the server; each test gets addresses that GDAL has not met."""
-    monkeypatch.setattr(files, "FIRST_PAUSE", 0.01)
-    asset = write("red", NUMBERS, nodata=0, **PLACE)
+@pytest.fixture(params=["deflate", "lzw"], ids=["ours", "gdal's"])
+def remote(write, item, source, server, monkeypatch, request):
+    """A source behind the server, of a packing that mdive reads itself, and of one that GDAL does; addresses that nobody has met."""
+    for module in (files, web):
+        monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
+    asset = write("red", NUMBERS, nodata=0, compress=request.param, **PLACE)
     server.files["red.tif"] = Path(asset.href).read_bytes()
     moved = asset.model_copy(update={"href": f"{server.url}/red.tif?sig=CANARY"})
     return source(item("i", {"red": moved}, href=f"{server.url}/i.json"))
@@ -311,13 +312,12 @@ def test_a_remote_file_is_read(remote, grid):
     np.testing.assert_array_equal(block.values["red"][0, 10:110, 10:130], NUMBERS)
 
 
-@pytest.mark.parametrize("faults", [[403], ["html"], [403, 401]], ids=["token", "login page", "twice"])
-def test_failures_that_pass_are_tried_again_under_another_address(remote, server, grid, faults):
+@pytest.mark.parametrize("faults", [[403], ["html"], [503, 500], ["cut"], [None, "cut", 502]], ids=str)
+def test_failures_that_pass_are_tried_again(remote, server, grid, faults):
     server.faults = list(faults)
     block = read_block(remote, WINDOW, grid(), ["red"])
     assert block.failures == ()
     np.testing.assert_array_equal(block.values["red"][0, 10:110, 10:130], NUMBERS)
-    assert any("_r=" in r for r in server.requests)
 
 
 def test_a_missing_remote_file_is_not_asked_for_again(remote, server, grid):
@@ -331,7 +331,8 @@ def test_what_never_works_ends(remote, server, grid):
     server.faults = [403] * 100
     block = read_block(remote, WINDOW, grid(), ["red"])
     failure = only(block)
-    assert (failure.cause, failure.attempts) == ("denied", files.ATTEMPTS)
+    assert failure.cause == "denied"
+    assert failure.attempts in (2, files.ATTEMPTS)
     assert (block.mask == FAILED).sum() == 100 * 120
     assert "CANARY" not in repr(block.failures)
 

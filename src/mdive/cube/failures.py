@@ -65,6 +65,10 @@ class Unreadable(Exception):
         self.cause = cause
         self.message = message
         self.attempts = 1
+        self.final = False
+        """Whether it has been tried as often as it is worth."""
+        self.wait: float | None = None
+        """Seconds that a server asks for before the next attempt."""
 
 
 def diagnosed(error: BaseException) -> Unreadable:

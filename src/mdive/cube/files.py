@@ -128,10 +128,10 @@ def with_raster(href: str, item_href: str | None, work: Callable[[OpenRaster], T
             _forget(href)
             native_files().forget(href)
             found = diagnosed(error)
-            found.attempts = attempt
+            found.attempts = found.attempts if found.final else attempt
             if found.cause == "missing" and is_remote(href):
                 found.cause = "connection"  # a server that has no such file says 404; GDAL calls a silent one a missing file
-            if not (is_remote(href) and found.cause in CAUSES_THAT_PASS and attempt < ATTEMPTS):
+            if found.final or not (is_remote(href) and found.cause in CAUSES_THAT_PASS and attempt < ATTEMPTS):
                 raise found from error
         time.sleep(FIRST_PAUSE * 2 ** (attempt - 1))
     raise AssertionError
@@ -184,8 +184,11 @@ def _opened(href: str, item_href: str | None, *, again: bool) -> OpenRaster:
     if href in handles and handles[href][0] == signature:
         handles.move_to_end(href)
         return handles[href][1]
-    if driver == "GTiff" and not is_remote(href) and (native := native_files().open(href)) is not None:
-        return native
+    if driver == "GTiff" and not href.startswith("s3:"):
+        files = native_files()
+        native = files.open_remote(href) if is_remote(href) else files.open(href)
+        if native is not None:
+            return native
     _forget(href)
     # GDAL remembers a failed URL for the life of the process: only another query string makes it ask again.
     nonce = f"{'&' if '?' in href else '?'}_r={uuid.uuid4().hex}" if again and href.startswith("http") else ""

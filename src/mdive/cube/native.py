@@ -17,6 +17,7 @@ from mdive.cube.failures import Unreadable
 from mdive.cube.relation import SourceGrid
 from mdive.cube.store import BlockStore, Range
 from mdive.cube.tiff import NotUnderstood, TiffLayout, read_layout
+from mdive.cube.web import Web
 
 OPEN_FILES = 256
 """Files kept open in a process: a quarter of the usual limit of 1,024."""
@@ -24,8 +25,38 @@ OPEN_FILES = 256
 LARGEST_BLOCK = 512 * 2**20
 """Bytes of the largest block that is unpacked. A file of kilobytes can declare one block of terabytes."""
 
+REMOTE_FILES = 10_000
+"""Directories of remote files kept: some 20 KiB each."""
+
 Signature = tuple[int, int, int]
 """What tells that a path is still the same file: inode, size, time of change."""
+
+
+class RemoteFile:
+    """A TIFF on a server; its directory and its blocks come as ranges."""
+
+    def __init__(self, href: str, web: Web) -> None:
+        self.key = href
+        self._web = web
+        self._size = 0
+        self.layout: TiffLayout = read_layout(self._part)
+        if self.layout.block_bytes > LARGEST_BLOCK:
+            raise NotUnderstood("its blocks are too large")
+
+    def _part(self, start: int, end: int) -> bytes:
+        answer = self._web.get(self.key, start, end)
+        self._size = answer.size
+        return answer.data
+
+    def fetch(self, ranges: Sequence[Range]) -> list[bytes]:
+        """Return the bytes of ranges."""
+        answers = self._web.fetch(self.key, ranges)
+        for (start, end), answer in zip(ranges, answers, strict=True):
+            if len(answer.data) != end - start:
+                raise Unreadable("truncated", f"The file ends at byte {answer.size:,}, before its pixels do.")
+            if answer.size != self._size:
+                raise Unreadable("changed", "The file on the server is another one than before.")
+        return [answer.data for answer in answers]
 
 
 class LocalFile:
@@ -59,7 +90,7 @@ class LocalFile:
 class NativeRaster:
     """An open TIFF as the sampler sees it."""
 
-    file: LocalFile
+    file: LocalFile | RemoteFile
     store: BlockStore
 
     @property
@@ -84,9 +115,13 @@ class NativeRaster:
 class NativeFiles:
     """The open files of a process, and their blocks."""
 
-    def __init__(self, store: BlockStore) -> None:
+    def __init__(self, store: BlockStore, connections: int = 16) -> None:
         self.store = store
         self._files: OrderedDict[str, LocalFile | Signature] = OrderedDict()
+        self._remote: OrderedDict[str, RemoteFile | None] = OrderedDict()
+        self._opening: dict[str, threading.Lock] = {}
+        self._connections = connections
+        self._web: Web | None = None
         self._lock = threading.Lock()
 
     def open(self, path: str) -> NativeRaster | None:
@@ -108,12 +143,40 @@ class NativeFiles:
             self.store.forget(known)
         return self._opened(path, now)
 
+    def open_remote(self, href: str) -> NativeRaster | None:
+        """Return an open file on a server; None where GDAL must read it.
+
+        Raises
+        ------
+        Unreadable
+            If its directory cannot be fetched.
+        """
+        with self._lock:
+            opening = self._opening.setdefault(href, threading.Lock())
+            web = self._web = self._web or Web(self._connections)
+        with opening:  # one thread asks for the directory, the others wait for it
+            with self._lock:
+                if href in self._remote:
+                    self._remote.move_to_end(href)
+                    known = self._remote[href]
+                    return None if known is None else NativeRaster(known, self.store)
+            try:
+                file: RemoteFile | None = RemoteFile(href, web)
+            except NotUnderstood:
+                file = None
+            with self._lock:
+                self._remote[href] = file
+                while len(self._remote) > REMOTE_FILES:
+                    self._opening.pop(self._remote.popitem(last=False)[0], None)
+        return None if file is None else NativeRaster(file, self.store)
+
     def forget(self, path: str) -> None:
         """Close a file when its last reader has gone, and drop its blocks."""
         with self._lock:
-            known = self._files.pop(path, None)
-        if isinstance(known, LocalFile):
-            self.store.forget(known)
+            known = [self._files.pop(path, None), self._remote.pop(path, None)]
+        for file in known:
+            if isinstance(file, LocalFile | RemoteFile):
+                self.store.forget(file)
 
     def _opened(self, path: str, now: Signature) -> NativeRaster | None:
         try:
@@ -136,7 +199,8 @@ def native_files() -> NativeFiles:
     global _files  # noqa: PLW0603 - one store per process is the point
     with _making:
         if _files is None:
-            _files = NativeFiles(BlockStore(block_store_bytes(profile())))
+            here = profile()
+            _files = NativeFiles(BlockStore(block_store_bytes(here)), here.fetch_threads)
         return _files
 
 
