@@ -11,6 +11,7 @@ from odc.geo.geobox import GeoboxTiles
 from odc.loader import chunked_load, resolve_load_cfg
 from odc.loader.types import RasterBandMetadata, RasterGroupMetadata
 
+from mdive.cube.ahead import fetch_ahead
 from mdive.cube.driver import LoadState, MdiveDriver, parsed_items
 from mdive.cube.failures import ReadFailure
 from mdive.cube.grid import to_geobox
@@ -81,6 +82,7 @@ def read_block(source: Source, window: Window, grid: Grid, bands: Sequence[str])
     prepared = prepare(source, grid)
     wanted = _wanted(source, bands)
     layers = [prepared.touching(window, observation.items) for observation in source.observations]
+    fetch_ahead(source, window, grid, wanted)
     driver = MdiveDriver(prepared)
     _note_missing_assets(prepared, layers, wanted, window, driver.state)
     planes = _load(driver, layers, wanted, window)

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mdive.cube.failures import Unreadable
 from mdive.cube.tiff import TiffLayout
 from mdive.cube.unpack import empty_block, unpack
 
@@ -56,8 +57,11 @@ class BlockFile(Protocol):
 @dataclass(slots=True)
 class _Entry:
     size: int
+    """Bytes that it holds: packed, until it is unpacked."""
     packed: Future[bytes | memoryview | None] = field(default_factory=Future)
     numbers: np.ndarray[Any, Any] | None = None
+    ahead: bool = False
+    """Fetched for somebody who has not come yet: dropping it would mean fetching it twice."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -102,9 +106,29 @@ class BlockStore:
                 key = file.key, place
                 self._needed[key] = self._needed.get(key, 0) + 1
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it holds less than its budget: time to fetch ahead."""
+        return self._held < self.budget
+
     def fetch_ahead(self, file: BlockFile, places: Sequence[Place]) -> None:
-        """Fetch blocks that will be asked for; what goes wrong is raised to whoever asks."""
-        self._fetch(file, self._claim(file, places)[1])
+        """Fetch blocks that will be asked for, and keep them until they are; what goes wrong is raised to whoever asks."""
+        mine = self._claim(file, places, ahead=True)[1]
+        try:
+            self._fetch(file, mine)
+        except Unreadable:
+            return
+        except BaseException:
+            self._drop(file, mine)
+            raise
+
+    def release(self) -> None:
+        """Forget for whom blocks were fetched ahead, or kept: nobody comes any more."""
+        with self._lock:
+            for entry in self._entries.values():
+                entry.ahead = False
+            self._needed.clear()
+            self._make_room()
 
     def read(self, file: BlockFile, index: int, rows: Range, cols: Range) -> np.ndarray[Any, Any]:
         """Return the stored numbers of a band in rows [first, end) and columns [first, end).
@@ -143,21 +167,25 @@ class BlockStore:
 
     def _blocks(self, file: BlockFile, places: Sequence[Place]) -> Iterable[np.ndarray[Any, Any]]:
         entries, mine = self._claim(file, places)
-        self._fetch(file, mine)
+        try:
+            self._fetch(file, mine)
+        except BaseException:
+            self._drop(file, mine)
+            raise
         for place, entry in zip(places, entries, strict=True):
             yield self._unpacked(file, place, entry)
             self._done(file, place)
 
-    def _claim(self, file: BlockFile, places: Sequence[Place]) -> tuple[list[_Entry], list[tuple[Place, _Entry]]]:
+    def _claim(self, file: BlockFile, places: Sequence[Place], *, ahead: bool = False) -> tuple[list[_Entry], list[tuple[Place, _Entry]]]:
         """Return the entries of blocks, and those of them that the caller must fetch."""
-        layout = file.layout
+        counts = file.layout.counts
         entries, mine = [], []
         with self._lock:
             for place in places:
                 key = file.key, place
                 entry = self._entries.get(key)
                 if entry is None:
-                    entry = self._entries[key] = _Entry(layout.block_bytes)
+                    entry = self._entries[key] = _Entry(int(counts[place]), ahead=ahead)
                     self._held += entry.size
                     mine.append((place, entry))
                 self._entries.move_to_end(key)
@@ -180,10 +208,8 @@ class BlockStore:
         try:
             pieces = file.fetch(ranges)
         except BaseException as error:
-            for place, entry in mine:
-                if not entry.packed.done():
-                    entry.packed.set_exception(error)
-                self._drop(file, place, entry)
+            for _, _, entry in located:
+                entry.packed.set_exception(error)
             raise
         with self._lock:
             self.traffic.requests += len(ranges)
@@ -196,24 +222,30 @@ class BlockStore:
             entry.packed.set_result(memoryview(pieces[at])[first : first + size])
 
     def _unpacked(self, file: BlockFile, place: Place, entry: _Entry) -> np.ndarray[Any, Any]:
-        packed = entry.packed.result()
-        with entry.lock:
-            if entry.numbers is None:
-                try:
-                    entry.numbers = empty_block(file.layout) if packed is None else unpack(packed, file.layout)
-                except BaseException:
-                    self._drop(file, place, entry)
-                    raise
-                entry.numbers.flags.writeable = False
-                with self._lock:
-                    self.traffic.unpacked += 1
-            return entry.numbers
+        try:
+            packed = entry.packed.result()
+            with entry.lock:
+                if entry.numbers is None:
+                    numbers = empty_block(file.layout) if packed is None else unpack(packed, file.layout)
+                    numbers.flags.writeable = False
+                    entry.numbers, entry.packed = numbers, _SPENT
+                    with self._lock:
+                        self.traffic.unpacked += 1
+                        if self._entries.get((file.key, place)) is entry:
+                            self._held += numbers.nbytes - entry.size
+                        entry.size = numbers.nbytes
+                return entry.numbers
+        except BaseException:
+            self._drop(file, [(place, entry)])
+            raise
 
     def _done(self, file: BlockFile, place: Place) -> None:
         """Note that a block has been used, and make room."""
         key = file.key, place
         with self._lock:
             self.traffic.asked += 1
+            if key in self._entries:
+                self._entries[key].ahead = False
             left = self._needed.get(key, 0) - 1
             if left > 0:
                 self._needed[key] = left
@@ -227,14 +259,21 @@ class BlockStore:
             for key in list(self._entries):
                 if self._held <= self.budget:
                     return
-                if self._entries[key].packed.done() and (key not in self._needed) == spare:
+                entry = self._entries[key]
+                if entry.packed.done() and not entry.ahead and (key not in self._needed) == spare:
                     self._held -= self._entries.pop(key).size
 
-    def _drop(self, file: BlockFile, place: Place, entry: _Entry) -> None:
+    def _drop(self, file: BlockFile, entries: Iterable[tuple[Place, _Entry]]) -> None:
         with self._lock:
-            if self._entries.get((file.key, place)) is entry:
-                del self._entries[file.key, place]
-                self._held -= entry.size
+            for place, entry in entries:
+                if self._entries.get((file.key, place)) is entry:
+                    del self._entries[file.key, place]
+                    self._held -= entry.size
+
+
+_SPENT: Future[bytes | memoryview | None] = Future()
+"""Stands in for the packed bytes of a block that is unpacked: they are not kept."""
+_SPENT.set_result(None)
 
 
 def places_of(layout: TiffLayout, index: int, rows: Range, cols: Range) -> list[Place]:

@@ -10,11 +10,20 @@ import numpy as np
 from mdive.cube import Block, ReadFailure, area_mask, read_block
 from mdive.model.event import Event
 from mdive.model.flags import QC_FLAGS
-from mdive.model.plan import Plan, source_by_key
+from mdive.model.plan import Plan, Source, source_by_key
 from mdive.pipeline import Window
 
 MASK = "mask"
 """Name of the cause plane among a source's bands."""
+
+
+def bands_read(source: Source, bands: Sequence[str]) -> list[str]:
+    """Return the bands that are read where some are asked for.
+
+    The mask speaks of all bands of the source, so that it does not depend on which pass asks for which band.
+    """
+    wanted = [b for b in bands if b != MASK]
+    return list(source.bands) if MASK in bands or not wanted else wanted
 
 
 class SourceReader:
@@ -38,13 +47,11 @@ class SourceReader:
     def __call__(self, source: str, bands: Sequence[str], window: Window) -> Mapping[str, np.ndarray]:
         """Read bands of a source as (time, y, x); the band ``mask`` is the cause plane."""
         found = self._sources[source]
-        wanted = [b for b in bands if b != MASK] or list(found.bands)
         if not found.observations:
             empty = np.full((1, *window.shape), np.nan, dtype="float32")
             nothing = np.full((1, *window.shape), QC_FLAGS["nodata"], dtype="uint16")
             return {b: nothing if b == MASK else empty for b in bands}
-        # The mask speaks of all bands of the source, so that it does not depend on which pass asks for which band.
-        block = read_block(found, window, self._grid, list(found.bands) if MASK in bands else wanted)
+        block = read_block(found, window, self._grid, bands_read(found, bands))
         self._note(block)
         return {b: block.mask if b == MASK else block.values[b] for b in bands}
 

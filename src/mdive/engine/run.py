@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mdive.engine.ahead import ReadAhead
 from mdive.engine.finish import finish
 from mdive.engine.folder import MANIFEST, STAGING, is_complete, locked
 from mdive.engine.given import take_path, take_plan, take_runtime
@@ -137,12 +139,13 @@ def _work(folder: Path, runtime: Runtime, watch: Watcher) -> Report:
 
 def _outcomes(runtime: Runtime, job: Job, index: int, tiles: list[int]) -> Iterator[None]:
     tasks = [Task(f"p{index}-t{t}", run_tile, (str(job.folder), index, t)) for t in tiles]
-    for outcome in runtime.run(tasks):
-        if outcome.error is not None:
-            if isinstance(outcome.error, MdiveError):
-                raise outcome.error
-            raise MdiveError(
-                f"tile {outcome.key} failed: {type(outcome.error).__name__}: {outcome.error}",
-                f"What is done is kept: after mending the cause, `mdive resume {job.folder}`.",
-            ) from outcome.error
-        yield
+    with ReadAhead(job, index, tiles) if getattr(runtime, "in_process", False) else nullcontext():
+        for outcome in runtime.run(tasks):
+            if outcome.error is not None:
+                if isinstance(outcome.error, MdiveError):
+                    raise outcome.error
+                raise MdiveError(
+                    f"tile {outcome.key} failed: {type(outcome.error).__name__}: {outcome.error}",
+                    f"What is done is kept: after mending the cause, `mdive resume {job.folder}`.",
+                ) from outcome.error
+            yield

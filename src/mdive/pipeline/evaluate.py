@@ -78,9 +78,7 @@ def evaluate_tile(
     uses = _uses(pass_)
     result = TileResult()
 
-    for source, nodes in _loads_by_source(pass_).items():
-        widest = max(pass_.halo[n.key] for n in nodes)
-        window = base.expand(widest)
+    for source, nodes, window in loads_of(pass_, tiles, index):
         bands = load(source, [n.band for n in nodes], window)
         for node in nodes:
             blocks[node.key] = _cut(bands[node.band], window, extent[node.key])
@@ -182,12 +180,14 @@ def _uses(pass_: Pass) -> dict[str, int]:
     return uses
 
 
-def _loads_by_source(pass_: Pass) -> dict[str, list[Node]]:
+def loads_of(pass_: Pass, tiles: Tiles, index: int) -> list[tuple[str, list[Node], Window]]:
+    """Return what one tile of a pass reads: source, its load nodes, and the window that holds what all of them need."""
     grouped: dict[str, list[Node]] = {}
     for node in pass_.nodes:
         if node.is_load:
             grouped.setdefault(node.source, []).append(node)
-    return grouped
+    base = tiles.owned(index, pass_.margin)
+    return [(source, nodes, base.expand(max(pass_.halo[n.key] for n in nodes))) for source, nodes in grouped.items()]
 
 
 def _argument(

@@ -31,7 +31,10 @@ class Outcome:
 
 
 class Runtime(Protocol):
-    """Runs tasks; knows nothing of events, rasters or files."""
+    """Runs tasks; knows nothing of events, rasters or files.
+
+    One that computes in the process that made it may say so with an attribute ``in_process = True``: then tiles are read ahead for it.
+    """
 
     name: str
     workers: int

@@ -16,6 +16,7 @@ class Serial:
 
     name = "serial"
     workers = 1
+    in_process = True
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         """Yield outcomes in the order of the tasks."""
@@ -38,6 +39,7 @@ class Threads:
     """
 
     name = "threads"
+    in_process = True
 
     def __init__(self, workers: int) -> None:
         if workers < 1:
