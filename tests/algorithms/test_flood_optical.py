@@ -233,13 +233,14 @@ def test_permanent_water_is_no_flood():
     got = water_class(words, np.zeros((1, 5), "uint16"), occurrence)[0]
     assert got.tolist() == [flood.PERMANENT_WATER, flood.FLOOD, flood.PERMANENT_WATER, flood.FLOOD, flood.NOT_WATER]
     p = np.full((1, 5), 0.9, "float32")
-    flags = water_flags(np.zeros((1, 5), "uint16"), p, p, occurrence)[0]
+    flags = water_flags(got[np.newaxis], np.zeros((1, 5), "uint16"), p, p, occurrence, None)[0]
     assert (flags & PERMANENT != 0).tolist() == [True, False, True, False, True]
 
 
 def test_two_opinions_far_apart_are_a_conflict_where_something_was_seen():
     why = np.array([[0, 0, CLOUD, 0]], "uint16")
-    flags = water_flags(why, np.array([[0.9, 0.9, 0.9, 0.9]]), np.array([[0.2, 0.4, 0.2, np.nan]]), None)[0]
+    extent = np.array([[flood.FLOOD, flood.FLOOD, tables.CLOUD, flood.FLOOD]], "uint8")
+    flags = water_flags(extent, why, np.array([[0.9, 0.9, 0.9, 0.9]]), np.array([[0.2, 0.4, 0.2, np.nan]]), None, None)[0]
     assert (flags & CONFLICT != 0).tolist() == [True, False, False, False]
 
 
@@ -247,7 +248,18 @@ def test_confidence_is_the_probability_of_the_class():
     extent = np.array([[flood.FLOOD, flood.PARTIAL_WATER, flood.NOT_WATER, flood.PERMANENT_WATER, tables.CLOUD]], "uint8")
     open_water = np.array([[0.7, 0.2, 0.1, 0.7, np.nan]], "float32")
     wet = np.array([[0.8, 0.9, 0.3, 0.8, np.nan]], "float32")
-    np.testing.assert_allclose(water_confidence(extent, open_water, wet)[0], [0.7, 0.7, 0.7, 0.7, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(water_confidence(extent, open_water, wet, None)[0], [0.7, 0.7, 0.7, 0.7, np.nan], rtol=1e-6)
+    lost = np.ones((1, 5), bool)
+    np.testing.assert_allclose(water_confidence(extent, open_water, wet, lost)[0], [0.35, 0.35, 0.7, 0.7, np.nan], rtol=1e-6)
+
+
+def test_flood_whose_reference_was_lost_says_so():
+    extent = np.array([[flood.FLOOD, flood.PARTIAL_WATER, flood.NOT_WATER, flood.PERMANENT_WATER, tables.CLOUD]], "uint8")
+    why = np.array([[0, 0, 0, 0, CLOUD]], "uint16")
+    p, lost = np.full((1, 5), 0.9, "float32"), np.ones((1, 5), bool)
+    alone = QC_FLAGS["insufficient_background"]
+    assert water_flags(extent, why, p, p, None, lost)[0].tolist() == [alone, alone, 0, 0, CLOUD]
+    assert not (water_flags(extent, why, p, p, None, ~lost) & alone).any()
 
 
 # The algorithm

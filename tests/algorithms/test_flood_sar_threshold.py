@@ -22,11 +22,13 @@ LAND, WATER = (-9.5, -16.0), (-20.0, -27.0)
 
 @pytest.fixture(scope="session")
 def analyse(evaluate):
-    def run(vv, vh, mask=None, hand=None, occurrence=None, tiles=None, resolution=10.0, **parameters):
+    def run(vv, vh, mask=None, hand=None, occurrence=None, static_mask=None, tiles=None, resolution=10.0, **parameters):
         rasters = {"vv": vv, "vh": vh, "mask": np.zeros(vv.shape, "uint16") if mask is None else mask}
-        rasters |= {k: v for k, v in (("hand", hand), ("occurrence", occurrence)) if v is not None}
+        rasters |= {k: v for k, v in (("hand", hand), ("occurrence", occurrence), ("static_mask", static_mask)) if v is not None}
         post = Bundle(vv=load_node("s1/post", "vv"), vh=load_node("s1/post", "vh"), mask=load_node("s1/post", "mask", dtype="uint16"))
         static = Bundle(**{k: load_node("dem/static", k) if k in rasters else None for k in ("hand", "occurrence")}, mask=None)
+        if static_mask is not None:
+            static.mask = load_node("dem/static", "static_mask", dtype="uint16")
         timed = {k: v if v.ndim == 3 else v[np.newaxis] for k, v in rasters.items()}
         return evaluate(sar_threshold(post, static, **parameters), timed, tiles, resolution)
 
@@ -149,11 +151,37 @@ def test_probability_is_reliable_on_average(analyse, simulate):
     assert np.abs(gaps).sum() / pixels < 0.08
 
 
-@pytest.mark.parametrize(("resolution", "looks"), [(20.0, 12.0), (30.0, 30.0)])
-def test_other_resolutions(analyse, simulate, resolution, looks):
+@pytest.mark.parametrize(("resolution", "looks"), [(20.0, 12.0), (30.0, 30.0), (60.0, 100.0)])
+@pytest.mark.parametrize("given_looks", [True, False])
+def test_other_resolutions(analyse, simulate, resolution, looks, given_looks):
     truth = blobs(share=0.25)
-    tp, fp, fn = scores(analyse(*simulate(truth, looks=looks), resolution=resolution, looks=looks)["extent"], truth)
+    parameters = {"looks": looks} if given_looks else {}
+    tp, fp, fn = scores(analyse(*simulate(truth, looks=looks), resolution=resolution, **parameters)["extent"], truth)
     assert tp / (tp + fp + fn) > 0.8
+
+
+@pytest.mark.parametrize("sea", [WATER, (-15.5, -24.5)])
+@pytest.mark.parametrize("parameters", [{}, {"looks": 4.4}])
+def test_less_speckle_never_means_less_water_or_more_doubt(analyse, simulate, sea, parameters):
+    """Two modes that are known better part more surely, even if nobody says how many looks there are, or says it wrongly."""
+    truth = blobs(share=0.25)
+    core = ndimage.binary_erosion(truth, iterations=6)
+    found, sure = [], []
+    for looks in (4.4, 18.0, 40.0, 160.0, 1000.0):
+        got = analyse(*simulate(truth, sea=sea, looks=looks), **parameters)
+        found.append(scores(got["extent"], truth)[0] / truth.sum())
+        sure.append(np.median(got["probability"][core]))
+    assert min(found) > 0.9
+    assert (np.diff(sure) > -0.01).all()
+    assert min(sure) > 0.95
+
+
+@pytest.mark.parametrize("resolution", [60.0, 100.0, 200.0])
+def test_few_pixels_make_no_mode_of_land_alone(analyse, simulate, resolution):
+    for seed in range(4):
+        vv, vh = simulate(np.zeros((150, 150), bool), land=(-12.5, -19.5), seed=seed, looks=60.0)
+        got = analyse(vv, vh, resolution=resolution)
+        assert not (got["extent"] == flood.FLOOD).any()
 
 
 # What was not seen
@@ -234,6 +262,37 @@ def test_permanent_water_is_not_flood(analyse, simulate):
     np.testing.assert_array_equal(np.isin(same, (1, 2)), wet)
 
 
+FAILED, UNKNOWN = QC_FLAGS["read_failure"], QC_FLAGS["insufficient_background"]
+
+
+@pytest.mark.parametrize("layer", ["hand", "occurrence"])
+def test_flood_whose_static_layer_could_not_be_read_says_so_and_is_worth_half(analyse, simulate, layer):
+    truth = blobs((256, 256))
+    bands = simulate(truth)
+    lost = np.broadcast_to(np.arange(256) < 128, truth.shape)
+    values = np.where(lost, np.nan, 0.0).astype("float32")
+    static_mask = np.where(lost, FAILED, 0).astype("uint16")
+    got, calm = (analyse(*bands, static_mask=m, **{layer: values}) for m in (static_mask, np.zeros_like(static_mask)))
+    for name in ("extent", "probability", "uncertainty"):
+        np.testing.assert_array_equal(got[name], calm[name], err_msg=name)
+    flooded = lost & (got["extent"] == flood.FLOOD)
+    assert flooded.sum() > 1000
+    np.testing.assert_array_equal(got["qc"], calm["qc"] | np.where(flooded, UNKNOWN, 0))
+    np.testing.assert_array_equal(got["confidence"][~flooded], calm["confidence"][~flooded])
+    np.testing.assert_allclose(got["confidence"][flooded], calm["confidence"][flooded] / 2, rtol=1e-6)
+    # The water was seen: nothing says that it was not.
+    assert not (got["qc"] & FAILED).any()
+
+
+def test_a_reference_that_nobody_planned_or_that_was_read_changes_nothing(analyse, simulate):
+    truth = blobs((128, 128))
+    bands = simulate(truth)
+    failed = np.full(truth.shape, FAILED, "uint16")
+    without, read = analyse(*bands), analyse(*bands, occurrence=np.zeros(truth.shape, "float32"), static_mask=failed)
+    for name, raster in without.items():
+        np.testing.assert_array_equal(read[name], raster, err_msg=name)
+
+
 def test_what_looks_like_water_high_above_the_drainage_is_neither_water_nor_dry(analyse, simulate):
     truth = blobs((256, 256))
     hand = np.where(np.arange(256) < 128, 2.0, 60.0).astype("float32") * np.ones((256, 1), "float32")
@@ -271,14 +330,17 @@ def test_the_same_bits_on_any_tiles(analyse, simulate, data):
     mask = np.zeros(vv.shape, "uint16")
     mask[30:50, 30:70] = QC_FLAGS["layover_shadow"]
     vv[100:, :20] = np.nan
-    occurrence = np.full(vv.shape, 80.0, "float32") * (np.arange(110) < 40)
-    whole = analyse(vv, vh, mask, occurrence=occurrence.astype("float32"))
+    occurrence = (np.full(vv.shape, 80.0) * (np.arange(110) < 40)).astype("float32")
+    occurrence[:, 60:90] = np.nan
+    static = {"occurrence": occurrence, "static_mask": np.where(np.isnan(occurrence), FAILED, 0).astype("uint16")}
+    whole = analyse(vv, vh, mask, **static)
+    assert (whole["qc"] & UNKNOWN).any()
     assert {0, 1, 2, flood.LAYOVER_SHADOW, tables.FILL} <= set(np.unique(whole["extent"]))
     rows, cols = (
         data.draw(st.sets(st.integers(1, n - 1), max_size=5).map(lambda s, n=n: (0, *sorted(s), n)), label=label)
         for n, label in ((140, "rows"), (110, "cols"))
     )
-    got = analyse(vv, vh, mask, occurrence=occurrence.astype("float32"), tiles=Tiles(rows, cols))
+    got = analyse(vv, vh, mask, **static, tiles=Tiles(rows, cols))
     for name, raster in whole.items():
         np.testing.assert_array_equal(got[name], raster, err_msg=name)
 

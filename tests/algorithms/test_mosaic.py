@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdive.algorithms.mosaic import NONE, best_observation, cause, first_valid, pick
+from mdive.algorithms.mosaic import NONE, best_observation, cause, first_valid, pick, unreadable
 from mdive.model.flags import QC_FLAGS
 
 CLOUD, SHADOW, SNOW, NODATA, FAILED = (QC_FLAGS[n] for n in ("cloud", "shadow", "snow", "nodata", "read_failure"))
@@ -76,4 +76,21 @@ def test_the_cause_of_a_pixel_over_time(mask, choice, expected):
 def test_first_valid_in_the_plan_s_order():
     stack = np.array([[[np.nan, 1.0, np.nan]], [[2.0, 3.0, np.nan]]], "float32")
     np.testing.assert_array_equal(first_valid(stack), [[2.0, 1.0, np.nan]])
-    np.testing.assert_array_equal(first_valid(stack[0]), stack[0])
+    np.testing.assert_array_equal(first_valid.kernel(stack[0]), stack[0])
+
+
+@pytest.mark.parametrize(
+    ("mask", "height", "occurrence", "lost"),
+    [
+        ((0,), (1.0,), (80.0,), False),
+        ((FAILED,), (1.0,), (np.nan,), True),
+        ((FAILED,), (np.nan,), (80.0,), True),
+        ((FAILED,), (1.0,), (80.0,), False),  # the failure cost another band
+        ((NODATA,), (1.0,), (np.nan,), False),  # read, and there is nothing
+        ((FAILED, 0), (np.nan, 1.0), (np.nan, 80.0), False),  # a second item has it
+        ((FAILED, NODATA), (1.0, 1.0), (np.nan, np.nan), True),
+    ],
+)
+def test_what_was_to_be_had_and_could_not_be_read(mask, height, occurrence, lost):
+    bands = (column(*band, dtype="float32") for band in (height, occurrence))
+    assert unreadable(column(*mask, dtype="uint16"), *bands).tolist() == [[lost]]

@@ -111,8 +111,8 @@ def test_users_call_indices_by_name_on_their_datasets():
 # Cloud margins
 
 
-@pytest.mark.parametrize(("resolution", "pixels"), [(30.0, 13), (20.0, 29), (10.0, 113), (100.0, 1)])
-def test_a_cloud_grows_by_a_disk_of_60_m(resolution, pixels):
+@pytest.mark.parametrize(("resolution", "pixels"), [(30.0, 13), (20.0, 29), (10.0, 113), (60.0, 5), (100.0, 5), (500.0, 5)])
+def test_a_cloud_grows_by_a_disk_of_60_m_and_at_least_one_pixel(resolution, pixels):
     mask = np.zeros((1, 21, 21), "uint16")
     mask[0, 10, 10] = CLOUD | SNOW
     got = cloud_buffer(mask, grid=grid(resolution))
@@ -131,7 +131,8 @@ def test_cloud_and_shadow_grow_each_on_its_own_and_per_date():
 
 def test_no_margin_changes_nothing():
     mask = np.random.default_rng(0).integers(0, 1 << 16, (2, 9, 9)).astype("uint16")
-    np.testing.assert_array_equal(cloud_buffer(mask, metres=0.0, grid=grid()), mask)
+    for resolution in (20.0, 100.0):
+        np.testing.assert_array_equal(cloud_buffer(mask, metres=0.0, grid=grid(resolution)), mask)
 
 
 def test_a_margin_in_metres_means_metres_in_degrees_too():

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mdive.algorithms.ground import least_pixels, pixel_metres
-from mdive.algorithms.sar import decibel, lee, lee_looks, usable_power, window_mean, window_radius
+from mdive.algorithms.looks import equivalent_looks
+from mdive.algorithms.sar import decibel, lee, lee_looks, usable_power, variation, window_mean, window_radius
 from mdive.model.flags import QC_FLAGS
 from mdive.model.plan import Grid
-from mdive.pipeline import Tiles
+from mdive.pipeline import Tiles, load_node
 
 
 def grid(resolution=10.0, crs="EPSG:32631", y0=5_000_000.0):
@@ -22,6 +23,10 @@ def holed(shape, seed=3):
     power[rng.random(shape) < 0.15] = np.nan
     power[: shape[0] // 3, : shape[1] // 4] = np.nan
     return power
+
+
+def looks(number=4.4):
+    return {"looks": np.array([number])}
 
 
 def cuts(length):
@@ -70,15 +75,15 @@ def lee_by_hand(power, radius, looks):
 @pytest.mark.parametrize("resolution", [10.0, 30.0])
 def test_lee_is_its_formula(resolution):
     power = holed((31, 37))
-    want, looks = lee_by_hand(power, window_radius({}, grid(resolution)), 4.4)
-    np.testing.assert_allclose(lee(power, grid=grid(resolution)), want, rtol=2e-6)
-    np.testing.assert_allclose(lee_looks(power, grid=grid(resolution)), looks, rtol=1e-4)
+    want, left = lee_by_hand(power, window_radius({}, grid(resolution)), 4.4)
+    np.testing.assert_allclose(lee(power, looks(), grid=grid(resolution)), want, rtol=2e-6)
+    np.testing.assert_allclose(lee_looks(power, looks(), grid=grid(resolution)), left, rtol=1e-4)
     assert np.isnan(want[~np.isnan(power)]).any(), "the rule of half a window is not tested by this field"
 
 
 def test_lee_keeps_the_mean_of_even_ground_and_smooths_it(speckle):
     power = speckle(np.full((400, 400), 0.05))
-    filtered = lee(power)[2:-2, 2:-2]
+    filtered = lee(power, looks())[2:-2, 2:-2]
     assert filtered.mean() == pytest.approx(0.05, rel=0.01)
     assert filtered.std() < 0.35 * power.std()
     # The same in decibels first is what must not happen: it loses half a decibel at 4.4 looks.
@@ -87,30 +92,49 @@ def test_lee_keeps_the_mean_of_even_ground_and_smooths_it(speckle):
 
 def test_lee_leaves_an_edge_and_a_point_where_they_are():
     step = np.where(np.arange(40) < 20, 0.01, 0.1).astype("float32") * np.ones((40, 1), "float32")
-    filtered = lee(step)
+    filtered = lee(step, looks())
     # A mean over the window would be 0.046 and 0.064 there.
     assert filtered[20, 19] < 0.025
     assert filtered[20, 20] > 0.075
     point = np.full((21, 21), 0.05, "float32")
     point[10, 10] = 50.0
-    assert lee(point)[10, 10] > 25.0
+    assert lee(point, looks())[10, 10] > 25.0
 
 
 def test_filters_of_constant_or_empty_fields():
     even = np.full((9, 9), 0.2, "float32")
-    np.testing.assert_allclose(lee(even)[2:-2, 2:-2], 0.2, rtol=1e-7)
-    assert np.isnan(lee(np.full((9, 9), np.nan, "float32"))).all()
+    np.testing.assert_allclose(lee(even, looks())[2:-2, 2:-2], 0.2, rtol=1e-7)
+    assert np.isnan(lee(np.full((9, 9), np.nan, "float32"), looks())).all()
     alone = np.full((9, 9), np.nan, "float32")
     alone[4, 4] = 1.0
-    assert np.isnan(lee(alone)).all()
+    assert np.isnan(lee(alone, looks())).all()
     assert window_mean(alone)[4, 4] == 1.0
 
 
 def test_looks_lie_between_those_of_a_pixel_and_of_the_window(speckle):
-    looks = lee_looks(speckle(np.full((60, 60), 0.1)))[2:-2, 2:-2]
-    assert looks.min() >= 4.4 * 0.999
-    assert looks.max() <= 4.4 * 25 * 1.001
-    assert np.median(looks) > 50
+    left = lee_looks(speckle(np.full((60, 60), 0.1)), looks())[2:-2, 2:-2]
+    assert left.min() >= 4.4 * 0.999
+    assert left.max() <= 4.4 * 25 * 1.001
+    assert np.median(left) > 50
+
+
+def test_more_looks_than_there_are_leave_more_of_the_speckle(speckle):
+    power = speckle(np.full((200, 200), 0.05))
+    spread = [lee(power, looks(number))[2:-2, 2:-2].std() for number in (2.0, 4.4, 20.0, 500.0)]
+    assert (np.diff(spread) > 0).all()
+    assert spread[-1] > 0.9 * power.std()
+
+
+@pytest.mark.parametrize("resolution", [10.0, 30.0])
+def test_variation_is_that_of_the_window(resolution):
+    power, radius = holed((31, 37)), window_radius({}, grid(resolution))
+    want = np.full(power.shape, np.nan)
+    for r, c in zip(*np.nonzero(np.isfinite(power)), strict=True):
+        window = power[max(r - radius, 0) : r + radius + 1, max(c - radius, 0) : c + radius + 1].astype("float64")
+        good = window[np.isfinite(window)]
+        if good.size >= (2 * radius + 1) ** 2 / 2:
+            want[r, c] = good.std(ddof=1) / good.mean()
+    np.testing.assert_allclose(variation(power, grid=grid(resolution)), want, rtol=1e-5)
 
 
 def test_window_mean_is_the_mean_of_what_is_valid():
@@ -124,12 +148,16 @@ def test_window_mean_is_the_mean_of_what_is_valid():
 
 @settings(max_examples=15, deadline=None)
 @given(rows=cuts(41), cols=cuts(37), resolution=st.sampled_from([10.0, 30.0]))
-def test_filters_give_the_same_bits_on_any_tiles(tiled, rows, cols, resolution):
-    power = holed((41, 37))
-    for operation in (lee, lee_looks, window_mean):
-        whole = tiled(operation, power, resolution=resolution)
-        np.testing.assert_array_equal(tiled(operation, power, tiles=Tiles(rows, cols), resolution=resolution), whole)
-        assert np.isfinite(whole).sum() > 300
+def test_filters_give_the_same_bits_on_any_tiles(evaluate, rows, cols, resolution):
+    node = load_node("s/post", "power", timed=False)
+    scene = equivalent_looks(variation(node))
+    outputs = {"lee": lee(node, scene), "looks": lee_looks(node, scene), "mean": window_mean(node), "variation": variation(node)}
+    rasters = {"power": holed((41, 37))}
+    whole, got = (evaluate({**outputs, "scene": scene}, rasters, tiles, resolution) for tiles in (None, Tiles(rows, cols)))
+    np.testing.assert_array_equal(got.pop("scene")["looks"], whole.pop("scene")["looks"])
+    for name, raster in whole.items():
+        np.testing.assert_array_equal(got[name], raster, err_msg=name)
+        assert np.isfinite(raster).sum() > 300
 
 
 # Power and decibels

@@ -39,14 +39,29 @@ def test_the_probability_of_undershooting_by_simulation():
     rng = np.random.default_rng(4)
     db, tau, sigma = np.float32(-17.0), np.float32(-15.5), np.float32(1.5)
     truth = db + decibel_std(4.4) * rng.normal(size=200_000) < tau + sigma * rng.normal(size=200_000)
-    (got,) = log_odds(*(np.full((1, 1), v) for v in (db, tau, sigma)))[0]
+    spread = np.float32(decibel_std(4.4))
+    (got,) = log_odds(*(np.full((1, 1), v) for v in (db, tau, sigma, spread, np.float32(0.1))))[0]
     assert expit(got) == pytest.approx(MISLED / 2 + (1 - MISLED) * truth.mean(), abs=0.004)
 
 
 def test_the_table_of_log_odds_is_the_formula():
     z = np.linspace(-9, 9, 20_001, dtype="float32")[np.newaxis]
     zero = np.zeros_like(z)
-    got = log_odds(-z * np.float32(decibel_std(4.4)), zero, zero)
+    spread = np.full_like(z, decibel_std(4.4))
+    got = log_odds(-z * spread, zero, zero, spread, spread)
     np.testing.assert_allclose(got, log_odds_below(z.astype("float64"), MISLED), atol=4e-5)
     assert (np.diff(got[0]) >= 0).all()
-    assert np.isnan(log_odds(zero * np.nan, zero, zero)).all()
+    assert np.isnan(log_odds(zero * np.nan, zero, zero, spread, spread)).all()
+
+
+def test_each_side_of_the_threshold_is_doubted_by_the_spread_of_its_own_class():
+    db = np.array([[-17.0, -15.5, -14.0]], "float32")
+    tau, sigma = np.full_like(db, -15.5), np.full_like(db, 0.5)
+    below, above = np.full_like(db, 0.8), np.full_like(db, 2.5)
+    want = [1.5 / np.hypot(0.8, 0.5), 0.0, -1.5 / np.hypot(2.5, 0.5)]
+    got = log_odds(db, tau, sigma, below, above)[0]
+    np.testing.assert_allclose(got, log_odds_below(np.array(want), MISLED), atol=1e-4)
+    # Better known water is surer, and the land beside it is as doubtful as before.
+    surer = log_odds(db, tau, sigma, below / 2, above)[0]
+    assert surer[0] > got[0]
+    np.testing.assert_array_equal(surer[1:], got[1:])

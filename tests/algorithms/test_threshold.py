@@ -11,7 +11,8 @@ from skimage.filters import threshold_otsu
 
 from mdive.algorithms.evidence import decision_sigma, log_odds, pooled
 from mdive.algorithms.lattice import BINS, LOWEST, MOST_LEAVES, STEP, lattice_histogram, leaf_pixels
-from mdive.algorithms.threshold import PRIOR_ERROR, RATIO, SEPARABILITY, minimum_error, minimum_error_threshold, surface
+from mdive.algorithms.modes import UNSEEN, fit, minimum_error
+from mdive.algorithms.threshold import CLASS_SPREAD, PRIOR_ERROR, RATIO, SEPARABILITY, minimum_error_threshold, surface
 from mdive.algorithms.uncertainty import decibel_std
 from mdive.model.plan import Grid
 from mdive.pipeline import Tiles, Window, load_node
@@ -73,6 +74,24 @@ def test_it_stays_near_the_bayes_error(water, m1, s1, apart, s2):
     assert error[-1] < error.min() + 0.01
 
 
+def test_the_threshold_does_not_cling_to_a_class_whose_speckle_is_averaged_away():
+    """Water that is even within a window is not so over a scene: another gust, or calibration, must not lie on the wrong side."""
+    narrow = (1.0, 0.5, 0.2, 0.05)
+    got = [minimum_error(mixture(0.3, -17.0, s, -10.0, 2.2)) for s in narrow]
+    least_error = [brentq(lambda x, s=s: 0.3 * stats.norm(-17, s).pdf(x) - 0.7 * stats.norm(-10, 2.2).pdf(x), -17, -13) for s in narrow]
+    assert least_error[0] - least_error[-1] > 1.5, "this mixture tests nothing"
+    assert got[0] - got[-1] < 0.9
+    assert min(got) > -17.0 + 1.5
+    # What spreads by itself is hardly moved.
+    assert minimum_error(mixture(0.3, -17.0, 1.5, -10.0, 2.2)) == pytest.approx(-14.4, abs=0.11)
+
+
+@pytest.mark.parametrize("apart", [2.5, 3.0, 4.0, 9.0])
+@pytest.mark.parametrize("narrow", [0.1, 0.4])
+def test_even_modes_that_are_near_are_not_joined(apart, narrow):
+    assert -14.0 + 0.65 < minimum_error(mixture(0.3, -14.0, narrow, -14.0 + apart, narrow)) < -14.0 + apart - 0.65
+
+
 def test_the_bin_at_the_threshold_belongs_to_the_lower_class():
     counts = np.zeros(BINS)
     counts[[100, 101, 102]] = 50, 100, 50
@@ -100,11 +119,26 @@ def test_separable_classes_of_comparable_size_lie_apart(seed):
             assert np.sqrt(2) * abs(m1 - m2) / np.sqrt(v1 + v2) > 2.2
 
 
-@pytest.mark.parametrize("bins", [[], [7], [0, BINS - 1]])
+@pytest.mark.parametrize("bins", [[], [7], [0], [0, BINS - 1], [0, 1], [200, 201], [BINS - 2, BINS - 1]])
 def test_degenerate_histograms(bins):
     counts = np.zeros(BINS)
     counts[bins] = 100
     assert np.isnan(minimum_error(counts)) == (len(bins) < 2)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, BINS - 1), st.integers(1, 10_000)), max_size=6))
+def test_no_histogram_stops_a_run(filled):
+    counts = np.zeros(BINS)
+    for at, number in filled:
+        counts[at] += number
+    tau, share, separability, valley, below, above = fit(counts)
+    if not np.isnan(tau):
+        assert LOWEST < tau <= LOWEST + STEP * BINS
+        assert 0 < share < 1
+        assert 0 < separability <= 1 + 1e-6
+        assert 0 <= valley <= 1 + 1e-9
+        assert min(below, above) > 0
 
 
 # The lattice
@@ -141,7 +175,12 @@ def test_no_tiling_moves_a_count_or_a_threshold(evaluate, rows, cols):
     node = load_node("s/post", "db", timed=False)
     counts = lattice_histogram(node, None)
     nodes = minimum_error_threshold(counts, **LIMITS)
-    outputs = {"counts": counts, "nodes": nodes, "tau": surface(node, nodes), "odds": log_odds(node, surface(node, nodes), node)}
+    outputs = {
+        "counts": counts,
+        "nodes": nodes,
+        "tau": surface(node, nodes),
+        "odds": log_odds(node, surface(node, nodes), node, surface(node, nodes, field="below"), node),
+    }
     whole = evaluate(outputs, {"db": db})
     got = evaluate(outputs, {"db": db}, Tiles(rows, cols))
     np.testing.assert_array_equal(got["counts"]["counts"], whole["counts"]["counts"])
@@ -178,9 +217,22 @@ def test_a_bimodal_scene_finds_its_own_threshold():
     state = solved(scene())
     assert len(state["windows"])
     assert np.median(state["windows"][:, 3]) == pytest.approx(-16.4, abs=0.4)
-    assert state["tau"].mean() == pytest.approx(-16.4, abs=0.4)
+    # The published threshold has its share.
+    assert state["tau"].mean() == pytest.approx(-16.4, abs=0.5)
     assert state["support"].min() > 0.5
     assert (state["sigma"] < PRIOR_ERROR).all()
+
+
+@pytest.mark.parametrize(("s1", "s2"), [(0.9, 2.5), (2.5, 0.9)])
+def test_a_bimodal_scene_tells_how_wide_each_class_is(s1, s2):
+    state, unseen = solved(scene(water=0.5, s1=s1, s2=s2)), STEP * np.sqrt(((2 * UNSEEN + 1) ** 2 - 1) / 6)
+    assert unseen == pytest.approx(0.7, abs=0.01)
+    for name, spread, column in (("below", s1, 6), ("above", s2, 7)):
+        told = np.hypot(spread, unseen)
+        np.testing.assert_allclose(np.sqrt(state["windows"][:, column]), told, rtol=0.1)
+        # Support is below one, so that what is known without the scene has its share.
+        share = state["support"]
+        np.testing.assert_allclose(state[name], np.sqrt(share * told**2 + (1 - share) * CLASS_SPREAD**2), rtol=0.05)
 
 
 @pytest.mark.parametrize(("mean", "spread"), [(-9.0, 1.0), (-11.0, 2.0), (-14.0, 3.0), (-22.0, 2.0)])
@@ -191,6 +243,8 @@ def test_a_scene_with_one_mode_has_no_threshold_of_its_own(mean, spread):
     np.testing.assert_array_equal(state["tau"], np.float32(-15.5))
     np.testing.assert_array_equal(state["sigma"], np.float32(PRIOR_ERROR))
     np.testing.assert_array_equal(state["support"], 0)
+    for name in ("below", "above"):
+        np.testing.assert_array_equal(state[name], np.float32(CLASS_SPREAD))
 
 
 def test_speckled_land_of_even_and_patchy_backscatter_has_no_threshold_of_its_own(speckle):
@@ -266,7 +320,7 @@ def test_pooled_odds_are_the_mean_and_one_polarisation_is_enough():
 
 def test_no_polarisation_outvotes_the_other_by_being_extreme():
     tau, sigma = np.full((1, 2), -15.5, "float32"), np.full((1, 2), 0.5, "float32")
-    dark, bright = log_odds(np.array([[-60.0, -30.0]], "float32"), tau, sigma), log_odds(np.array([[-8.0, -8.0]], "float32"), tau, sigma)
+    dark, bright = (log_odds(np.array([db], "float32"), tau, sigma, sigma, sigma) for db in ([-60.0, -30.0], [-8.0, -8.0]))
     support = np.ones((1, 2), "float32")
     np.testing.assert_allclose(pooled(dark, bright, support, support), 0.0, atol=0.01)
 

@@ -498,7 +498,8 @@ def test_mean_severity_of_basins_follows_the_published_one(name):
         for when in ("before", "after"):
             stored = read(folder / name / f"{basin['Fire_SegID']}_{when}.tif")[0]
             rho = np.where((stored < 7273) | (stored > 43_636), np.nan, stored * 2.75e-5 - 0.2).astype("float32")
-            phases.append(xr.Dataset({b: (("y", "x"), rho[i]) for b, i in zip(BANDS, (1, 3, 4, 5), strict=True)}))
+            coords = {"y": -30.0 * np.arange(rho.shape[1]), "x": 30.0 * np.arange(rho.shape[2])}
+            phases.append(xr.Dataset({b: (("y", "x"), rho[i]) for b, i in zip(BANDS, (1, 3, 4, 5), strict=True)}, coords=coords))
         published.append(float(basin["dNBR/1000"]))
         found.append(float(run(*phases).dnbr.mean()))
     assert len(rows) >= 3

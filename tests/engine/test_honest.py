@@ -64,6 +64,8 @@ def test_what_another_observation_saw_is_not_lost(flood, tmp_path):
     assert report.status == "partial"
     assert {r["source"] for r in read_ledger(report.path("ledger"))} == {static.key}
     assert not (read(report, "cause") == 3).any()
+    assert {c.name for c in report.quality.checks if c.status == "review"} >= {"failed_reads", "reference"}
+    assert report.quality.grade == "C"
 
 
 @pytest.mark.parametrize(("tolerated", "status"), [(0.3, "partial"), (0.4, "complete")])

@@ -118,6 +118,13 @@ def test_known_water_is_the_truth_that_every_scene_brings_along(found, check):
     assert quality.grade == {"pass": "A", "review": "B", "block": "D"}[check]
 
 
+def test_an_event_without_a_reference_may_have_been_so_before():
+    quality = assess(evidence(unreferenced_m2=4e5), LIMITS, LEAST)
+    assert status(quality, "reference") == "review"
+    assert (quality.decision, quality.grade) == ("event", "B")
+    assert any("0.40 km²" in reason for reason in quality.reasons)
+
+
 def test_a_pond_says_nothing_about_a_method():
     limits = LIMITS | {"permanent_water_recall": Limit(review=0.9)}
     assert "permanent_water_recall" not in {c.name for c in assess(evidence(known_m2=9e3), limits, LEAST).checks}

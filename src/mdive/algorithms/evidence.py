@@ -7,7 +7,6 @@ from typing import Final
 import numba
 import numpy as np
 
-from mdive.algorithms.sar import GRDH_LOOKS, Looks
 from mdive.algorithms.uncertainty import decibel_std, log_odds_below
 from mdive.plugins import Local, operation
 
@@ -23,8 +22,12 @@ _ODDS: Final = log_odds_below(np.arange(-6 * ODDS_STEPS, 6 * ODDS_STEPS + 1) / O
 
 
 @operation(Local(), dtype="float32")
-def log_odds(db: np.ndarray, tau: np.ndarray, sigma: np.ndarray, /, *, looks: Looks = GRDH_LOOKS) -> np.ndarray:
+def log_odds(db: np.ndarray, tau: np.ndarray, sigma: np.ndarray, below: np.ndarray, above: np.ndarray, /) -> np.ndarray:
     """Return the log-odds of water by one polarisation: that backscatter lies below a threshold that is itself uncertain.
+
+    Backscatter is known up to the spread of the class that it would be in. The two classes differ in it: calm water is even, land is not.
+    One spread for both would doubt all water that lies nearer to the threshold than land spreads, and the more so the better speckle is
+    averaged, because the minimum-error threshold lies near the narrower class.
 
     Parameters
     ----------
@@ -32,16 +35,16 @@ def log_odds(db: np.ndarray, tau: np.ndarray, sigma: np.ndarray, /, *, looks: Lo
         Filtered backscatter in dB, (y, x).
     tau, sigma
         Threshold and its standard deviation in dB, (y, x).
-    looks
-        Of one pixel *before* filtering: its speckle (2.2 dB at 4.4 looks) stands for the spread inside a class after filtering, of which
-        texture and correlated speckle make more than the filter takes away (1.3 to 3 dB in bimodal windows of real scenes).
+    below, above
+        Spread of backscatter inside the class below the threshold and the class above it in dB, (y, x): speckle that the filter left,
+        texture, roughness.
 
     Returns
     -------
     Within ± ln((2 − m) / m) for m = ``MISLED``, ± 2.9; NaN where backscatter is.
     """
     out = np.empty(db.shape, dtype="float32")
-    _log_odds(db, tau, sigma, decibel_std(looks), _ODDS, out)
+    _log_odds(db, tau, sigma, below, above, _ODDS, out)
     return out
 
 
@@ -96,12 +99,15 @@ def decision_sigma(co_looks: np.ndarray, cross_looks: np.ndarray, co_sigma: np.n
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy")
-def _log_odds(db: np.ndarray, tau: np.ndarray, sigma: np.ndarray, spread: float, table: np.ndarray, out: np.ndarray) -> None:
+def _log_odds(
+    db: np.ndarray, tau: np.ndarray, sigma: np.ndarray, below: np.ndarray, above: np.ndarray, table: np.ndarray, out: np.ndarray
+) -> None:
     last = len(table) - 2
     for r in range(db.shape[0]):
         for c in range(db.shape[1]):
-            s = np.float64(sigma[r, c])
-            at = (np.float64(tau[r, c]) - db[r, c]) / np.sqrt(spread * spread + s * s) * ODDS_STEPS + 0.5 * (last + 1)
+            margin, s = np.float64(tau[r, c]) - db[r, c], np.float64(sigma[r, c])
+            spread = np.float64(below[r, c] if margin > 0.0 else above[r, c])
+            at = margin / np.sqrt(spread * spread + s * s) * ODDS_STEPS + 0.5 * (last + 1)
             if np.isnan(at):
                 out[r, c] = np.nan
                 continue

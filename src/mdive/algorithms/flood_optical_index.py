@@ -26,7 +26,7 @@ from mdive.algorithms.flood_dswe import (
     dswe_probability,
     dswe_tests,
 )
-from mdive.algorithms.mosaic import best_observation, cause, first_valid, pick
+from mdive.algorithms.mosaic import best_observation, cause, first_valid, pick, unreadable
 from mdive.algorithms.optical import BLIND, SURE, cloud_buffer, index_sigma, mndwi, ndwi
 from mdive.algorithms.tables import DISAGREE, FILL, hide_unseen
 from mdive.model.flags import QC_FLAGS
@@ -77,7 +77,8 @@ def optical_index(
     post
         Reflectance after the onset, and its cause plane.
     static
-        ``occurrence``: how often water was seen there before, in percent. Without it all water is given as flood.
+        ``occurrence``: how often water was seen there before, in percent. Without it all water is given as flood; where it was to be had
+        and could not be read, with the flag ``insufficient_background`` and half of the confidence.
     wigt, awgt, pswt_1_mndwi, pswt_1_swir1, pswt_1_nir, pswt_1_ndvi, pswt_2_mndwi, pswt_2_blue, pswt_2_swir1, pswt_2_swir2, pswt_2_nir
         Limits of the tests, see ``flood_dswe.Limits``.
     partial
@@ -85,7 +86,7 @@ def optical_index(
     permanent_water
         Occurrence (%) from which water is permanent and no flood.
     cloud_margin
-        Metres by which cloud and shadow are grown before they are left out.
+        Metres by which cloud and shadow are grown before they are left out; at least one pixel, but for 0.
 
     Returns
     -------
@@ -112,6 +113,7 @@ def optical_index(
     bands = [pick(band, choice) for band in loaded]
     _, green, _, nir08, swir16, _ = bands
     occurrence = None if static.occurrence is None else first_valid(static.occurrence)
+    lost = None if static.occurrence is None or static.mask is None else unreadable(static.mask, static.occurrence)
 
     tests = dswe_tests(*bands, limits=limits)
     by_tests = dswe_probability(*bands, limits=limits)
@@ -122,9 +124,9 @@ def optical_index(
     return {
         "extent": extent,
         "probability": wet,
-        "confidence": water_confidence(extent, open_water, wet),
+        "confidence": water_confidence(extent, open_water, wet, lost),
         "uncertainty": where_seen(index_sigma(green, swir16), why),
-        "qc": water_flags(why, by_tests, by_index, occurrence, permanent_water=permanent_water),
+        "qc": water_flags(extent, why, by_tests, by_index, occurrence, lost, permanent_water=permanent_water),
         "dswe_tests": tests,
     }
 
@@ -227,8 +229,8 @@ def with_partial(open_water: np.ndarray, by_tests: np.ndarray, at_least_partial:
 
 
 @operation(Local(), dtype="float32")
-def water_confidence(extent: np.ndarray, open_water: np.ndarray, wet: np.ndarray, /) -> np.ndarray:
-    """Return the probability of the class that is given.
+def water_confidence(extent: np.ndarray, open_water: np.ndarray, wet: np.ndarray, lost: np.ndarray | None, /) -> np.ndarray:
+    """Return the probability of the class that is given, times ``flood_tables.UNKNOWN_REFERENCE`` for water whose reference was lost.
 
     Parameters
     ----------
@@ -236,13 +238,18 @@ def water_confidence(extent: np.ndarray, open_water: np.ndarray, wet: np.ndarray
         Flood classes, (y, x).
     open_water, wet
         Probabilities of open water, and of open or partial water.
+    lost
+        Where the reference could not be read, or None.
 
     Returns
     -------
     (y, x); NaN where nothing was seen.
     """
     water = (extent == flood.FLOOD) | (extent == flood.PERMANENT_WATER)
-    return np.where(water, open_water, np.where(extent == flood.PARTIAL_WATER, wet - open_water, 1.0 - wet))
+    confidence = np.where(water, open_water, np.where(extent == flood.PARTIAL_WATER, wet - open_water, 1.0 - wet))
+    if lost is not None:
+        confidence[lost & _event(extent)] *= np.float32(flood.UNKNOWN_REFERENCE)
+    return confidence
 
 
 @operation(Local(), dtype="float32")
@@ -253,24 +260,49 @@ def where_seen(values: np.ndarray, why: np.ndarray, /) -> np.ndarray:
 
 @operation(Local(), dtype="uint16")
 def water_flags(
-    why: np.ndarray, by_tests: np.ndarray, by_index: np.ndarray, occurrence: np.ndarray | None, /, *, permanent_water: flood.Percent = 75.0
+    extent: np.ndarray,
+    why: np.ndarray,
+    by_tests: np.ndarray,
+    by_index: np.ndarray,
+    occurrence: np.ndarray | None,
+    lost: np.ndarray | None,
+    /,
+    *,
+    permanent_water: flood.Percent = 75.0,
 ) -> np.ndarray:
-    """Return the cause of each pixel with two more bits: permanent water, and conflict between tests and indices.
+    """Return the cause of each pixel with what the method adds to it.
 
     Parameters
     ----------
+    extent
+        Flood classes, (y, x).
     why
         Cause of each pixel, (y, x).
     by_tests, by_index
         Probability of water by each opinion, NaN where it has none.
     occurrence
         Share of looks with water, in percent, or None.
+    lost
+        Where the reference could not be read, or None.
     permanent_water
         Occurrence (%) from which water is permanent.
+
+    Returns
+    -------
+    Bits ``permanent_water``, ``conflict`` (tests and indices disagree) and ``insufficient_background`` (flood, but the layer that tells
+    usual water was lost).
     """
     out = why.copy()
     apart = np.abs(by_tests - by_index) > DISAGREE
     out[apart & (why & BLIND == 0)] |= QC_FLAGS["conflict"]
     if occurrence is not None:
         out[occurrence >= permanent_water] |= QC_FLAGS["permanent_water"]
+    if lost is not None:
+        out[lost & _event(extent)] |= QC_FLAGS["insufficient_background"]
     return out
+
+
+def _event(extent: np.ndarray) -> np.ndarray:
+    """Return where water is called flood, wholly or in part."""
+    wet: np.ndarray = (extent == flood.FLOOD) | (extent == flood.PARTIAL_WATER)
+    return wet

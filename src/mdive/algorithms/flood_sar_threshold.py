@@ -12,8 +12,9 @@ from mdive.algorithms import flood_tables as flood
 from mdive.algorithms.components import holes, hysteresis
 from mdive.algorithms.evidence import decision_sigma, log_odds, pooled
 from mdive.algorithms.lattice import lattice_histogram
-from mdive.algorithms.mosaic import best_observation, cause, first_valid, pick
-from mdive.algorithms.sar import GRDH_LOOKS, Looks, decibel, lee, lee_looks, usable_power, window_mean
+from mdive.algorithms.looks import Looks, equivalent_looks
+from mdive.algorithms.mosaic import best_observation, cause, first_valid, pick, unreadable
+from mdive.algorithms.sar import decibel, lee, lee_looks, usable_power, variation, window_mean
 from mdive.algorithms.tables import DISAGREE, FILL
 from mdive.algorithms.threshold import minimum_error_threshold, surface
 from mdive.model.flags import QC_FLAGS, UNOBSERVED
@@ -42,6 +43,7 @@ FALLBACK_QUALITY: Final = 0.6
         "10.1109/TGRS.2017.2737664",  # Chini 2017, bimodality on a hierarchy of windows
         "10.1080/01431161.2016.1192304",  # Twele 2016, automatic flood service
         "10.1109/TPAMI.1980.4766994",  # Lee 1980, speckle filter
+        "10.1109/TGRS.2009.2019269",  # Anfinsen 2009, looks from the scene
     ),
 )
 def sar_threshold(
@@ -54,7 +56,7 @@ def sar_threshold(
     fallback_vh: Decibels = -23.0,
     seed_probability: Fraction = 0.82,
     grow_probability: Fraction = 0.27,
-    looks: Looks = GRDH_LOOKS,
+    looks: Looks = None,
     maximum_hand: Metres = 20.0,
     permanent_water: flood.Percent = 75.0,
 ) -> Mapping[str, Any]:
@@ -66,7 +68,8 @@ def sar_threshold(
         Linear power (gamma0 or sigma0) after the onset, (time, y, x), and its cause plane.
     static
         ``hand``, height above the nearest drainage in m; ``occurrence``, how often water was seen there before, in percent. Without the
-        second all water counts as flood.
+        second all water counts as flood. Where one of them was to be had and could not be read, water still counts as flood, but with
+        the flag ``insufficient_background`` and at most half of the confidence.
     minimum_mapping_unit
         Smaller water bodies are dropped and smaller holes in water are closed.
     fallback_vv, fallback_vh
@@ -78,7 +81,8 @@ def sar_threshold(
     grow_probability
         It reaches as far as pixels are at least this probable (log-odds -1): next to water, water is more likely than elsewhere.
     looks
-        Equivalent number of looks of a pixel. The default is that of Sentinel-1 GRDH at 10 m.
+        Equivalent number of looks of a pixel of the grid. By default each polarisation of the scene tells its own, so that any product,
+        pixel size and resampling is filtered by the speckle that it has.
     maximum_hand
         Higher above the drainage nothing is called flood; what looks like it there is class 250.
     permanent_water
@@ -86,7 +90,8 @@ def sar_threshold(
 
     Notes
     -----
-    Filter and averages are in power; decibels serve the thresholds alone. A scene of land alone has no threshold of its own and keeps the
+    Filter and averages are in power; decibels serve the thresholds alone. Thresholds are sought in plain window means: the scene's own
+    looks, which the filter needs, are known only after the same walk over the scene. A scene of land alone has no threshold of its own and keeps the
     published one with its wide error, which takes a seed of about 3 dB below it in both polarisations.
     """
     choice = best_observation(post.mask, post.vv, post.vh)
@@ -94,16 +99,19 @@ def sar_threshold(
     hand = None if static.hand is None else first_valid(static.hand)
     occurrence = None if static.occurrence is None else first_valid(static.occurrence)
 
+    planned = [band for band in (static.hand, static.occurrence) if band is not None]
+    lost = unreadable(static.mask, *planned) if planned and static.mask is not None else None
+
     odds, support, looking, error = [], [], [], []
     for band, fallback, (lowest, highest) in ((post.vv, fallback_vv, CO_BOUNDS), (post.vh, fallback_vh, CROSS_BOUNDS)):
         power = usable_power(pick(band, choice), why)
-        db = decibel(lee(power, looks=looks))
-        counts = lattice_histogram(db, hand, maximum_height=maximum_hand)
+        speckle = equivalent_looks(variation(power), looks=looks)
+        counts = lattice_histogram(decibel(window_mean(power)), hand, maximum_height=maximum_hand)
         nodes = minimum_error_threshold(counts, fallback=fallback, lowest=lowest, highest=highest)
-        tau, sigma = surface(db, nodes, field="tau"), surface(db, nodes, field="sigma")
-        odds.append(log_odds(db, tau, sigma, looks=looks))
-        support.append(surface(db, nodes, field="support"))
-        looking.append(lee_looks(power, looks=looks))
+        tau, sigma, below, above, carried = (surface(power, nodes, field=field) for field in ("tau", "sigma", "below", "above", "support"))
+        odds.append(log_odds(decibel(lee(power, speckle)), tau, sigma, below, above))
+        support.append(carried)
+        looking.append(lee_looks(power, speckle))
         error.append(sigma)
 
     evidence = window_mean(pooled(*odds, *support))
@@ -121,9 +129,9 @@ def sar_threshold(
     return {
         "extent": extent,
         "probability": probability,
-        "confidence": class_confidence(extent, probability, *support),
+        "confidence": class_confidence(extent, probability, *support, lost),
         "uncertainty": decision_sigma(*looking, *error),
-        "qc": quality_flags(extent, why, *odds, *support, occurrence, permanent_water=permanent_water),
+        "qc": quality_flags(extent, why, *odds, *support, occurrence, lost, permanent_water=permanent_water),
     }
 
 
@@ -231,8 +239,10 @@ def water_probability(extent: np.ndarray, evidence: np.ndarray, /, *, grow_proba
 
 
 @operation(Local(), dtype="float32")
-def class_confidence(extent: np.ndarray, probability: np.ndarray, co_support: np.ndarray, cross_support: np.ndarray, /) -> np.ndarray:
-    """Return the probability of the class that is given, times 0.6 where the threshold does not come from the scene.
+def class_confidence(
+    extent: np.ndarray, probability: np.ndarray, co_support: np.ndarray, cross_support: np.ndarray, lost: np.ndarray | None, /
+) -> np.ndarray:
+    """Return the probability of the class that is given, times what it is worth.
 
     Parameters
     ----------
@@ -241,10 +251,14 @@ def class_confidence(extent: np.ndarray, probability: np.ndarray, co_support: np
     probability
         Of open water, NaN where nothing is said.
     co_support, cross_support
-        How far windows of the scene carry the thresholds.
+        How far windows of the scene carry the thresholds: below ``FALLBACK_SUPPORT`` a class is worth ``FALLBACK_QUALITY``.
+    lost
+        Where a static layer could not be read, or None: there flood is worth ``flood_tables.UNKNOWN_REFERENCE``.
     """
     fallback = np.maximum(co_support, cross_support) < FALLBACK_SUPPORT
     quality = np.where(fallback, np.float32(FALLBACK_QUALITY), np.float32(1.0))
+    if lost is not None:
+        quality[lost & (extent == flood.FLOOD)] *= np.float32(flood.UNKNOWN_REFERENCE)
     return quality * np.where(extent == flood.NOT_WATER, 1.0 - probability, probability)
 
 
@@ -257,6 +271,7 @@ def quality_flags(
     co_support: np.ndarray,
     cross_support: np.ndarray,
     occurrence: np.ndarray | None,
+    lost: np.ndarray | None,
     /,
     *,
     permanent_water: flood.Percent = 75.0,
@@ -275,13 +290,16 @@ def quality_flags(
         How far windows of the scene carry the thresholds.
     occurrence
         Share of looks with water, in percent, or None.
+    lost
+        Where a static layer could not be read, or None.
     permanent_water
         Occurrence (%) from which water is permanent.
 
     Returns
     -------
-    Bits ``threshold_fallback``, ``conflict`` (the polarisations disagree), ``hand_excluded``, ``permanent_water``, and ``nodata`` with
-    ``edge_contaminated`` where a scene was read but too little of the filter window was valid.
+    Bits ``threshold_fallback``, ``conflict`` (the polarisations disagree), ``hand_excluded``, ``permanent_water``,
+    ``insufficient_background`` (flood, but the layer that tells usual water was lost), and ``nodata`` with ``edge_contaminated`` where a
+    scene was read but too little of the filter window was valid.
     """
     out = why.astype("uint16")
     seen = why & UNOBSERVED == 0
@@ -292,4 +310,6 @@ def quality_flags(
     out[extent == flood.HAND_MASKED] |= QC_FLAGS["hand_excluded"]
     if occurrence is not None:
         out[occurrence >= permanent_water] |= QC_FLAGS["permanent_water"]
+    if lost is not None:
+        out[lost & (extent == flood.FLOOD)] |= QC_FLAGS["insufficient_background"]
     return out

@@ -20,6 +20,10 @@ HAND_MASKED: Final = 250
 LAYOVER_SHADOW: Final = 251
 OCEAN: Final = 254
 
+UNKNOWN_REFERENCE: Final = 0.5
+"""What the word *flood* is worth at most where a static layer that may speak against it (how often there is water, height above the
+drainage) was to be had and could not be read: the water is seen, and it is as likely as not the usual one."""
+
 CLASSES: Final[tuple[ClassEntry, ...]] = (
     ClassEntry(value=NOT_WATER, name="not_water", role="background", title="Not water", color="#f2efe6"),
     ClassEntry(value=FLOOD, name="flood_open_water", role="event", title="Flood, open water", color="#1769c2"),

@@ -95,6 +95,29 @@ def cause(mask: np.ndarray, choice: np.ndarray, /) -> np.ndarray:
     return np.where(choice == NONE, np.where(reasons == 0, np.uint16(QC_FLAGS["nodata"]), reasons), bits)
 
 
+@operation(Local(), dtype="bool", over_time=True)
+def unreadable(mask: np.ndarray, /, *bands: np.ndarray) -> np.ndarray:
+    """Return where one of some bands was to be had and could not be read.
+
+    Parameters
+    ----------
+    mask
+        Cause plane of their source, (time, y, x).
+    bands
+        Each (time, y, x), NaN where nothing was read.
+
+    Returns
+    -------
+    (y, x): at least one band has no number at any time, and a read failed there. What was read and says nothing is not meant, nor is a
+    place that no item covers.
+    """
+    lost = np.zeros(mask.shape[-2:], dtype=bool)
+    for band in bands:
+        lost |= ~np.isfinite(_stack(band)).any(axis=0)
+    lost &= (_stack(mask) & QC_FLAGS["read_failure"] != 0).any(axis=0)
+    return lost
+
+
 def _stack(block: np.ndarray) -> np.ndarray:
     """Return (time, y, x); a single (y, x) raster is one observation."""
     return block[np.newaxis] if block.ndim == 2 else block

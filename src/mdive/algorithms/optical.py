@@ -181,7 +181,9 @@ def _numbers(band: np.ndarray) -> np.ndarray:
 
 
 def _buffer_radius(metres: float, grid: Grid) -> float:
-    return metres / pixel_metres(grid)
+    """Return the radius in pixels; a margin never rounds to none."""
+    # On a coarse grid the quality band is that of the pixel's centre, but reflectance is the mean of the whole pixel, which may hold an edge.
+    return max(metres / pixel_metres(grid), 1.0) if metres > 0 else 0.0
 
 
 def _buffer_depth(parameters: Mapping[str, Any], grid: Grid) -> int:
@@ -199,7 +201,7 @@ def cloud_buffer(mask: np.ndarray, /, *, grid: Grid, metres: Metres = 60.0) -> n
         Cause plane, (time, y, x) or (y, x), bits of ``QC_FLAGS``.
     metres
         Radius of the disk. 60 m is three pixels of 20 m, the margin of the Sentinel-2 scene classification in SCIENCE's mask rules;
-        WOfS uses a disk of 3.5 pixels of 25 m.
+        WOfS uses a disk of 3.5 pixels of 25 m. Pixels larger than it are grown by one; 0 grows nothing.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Radar building blocks: usable power, the Lee filter and its looks, decibels, and a local mean. Power in, never decibels.
+"""Radar building blocks: usable power, the Lee filter and its looks, decibels, local mean and variation. Power in, never decibels.
 
 Averages, filters and resampling belong in linear power: the mean of decibels is biased (by −0.5 dB at 4.4 looks), that of power is not.
 Blocks are (y, x).
@@ -7,21 +7,15 @@ Blocks are (y, x).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import numba
 import numpy as np
-from pydantic import Field
 
 from mdive.algorithms.ground import pixel_metres
 from mdive.model.flags import UNOBSERVED
 from mdive.model.plan import Grid
 from mdive.plugins import Focal, Local, operation
-
-Looks = Annotated[float, Field(ge=0.5, le=1000, description="equivalent number of looks of the input")]
-
-GRDH_LOOKS: Final = 4.4
-"""Looks of Sentinel-1 ground range detected scenes in high resolution, interferometric wide swath (product specification, 10 m pixels)."""
 
 WINDOW_REACH: Final = 25.0
 """Metres from the centre of a filter window to its edge: 5 x 5 pixels of 10 m, and at least 3 x 3, which is what 30 m pixels get."""
@@ -59,7 +53,7 @@ def usable_power(power: np.ndarray, why: np.ndarray, /) -> np.ndarray:
 
 
 @operation(Focal(window_radius), dtype="float32", units="power")
-def lee(power: np.ndarray, /, *, grid: Grid, looks: Looks = GRDH_LOOKS) -> np.ndarray:
+def lee(power: np.ndarray, speckle: Mapping[str, np.ndarray], /, *, grid: Grid) -> np.ndarray:
     """Reduce speckle by the local linear minimum mean square error filter.
 
     out = m + W (x − m) with W = var_x / v, var_x = max(0, (v − m² Cu²) / (1 + Cu²)), Cu² = 1 / looks; m and v are mean and variance of the
@@ -69,8 +63,8 @@ def lee(power: np.ndarray, /, *, grid: Grid, looks: Looks = GRDH_LOOKS) -> np.nd
     ----------
     power
         Linear power, (y, x); NaN where not valid.
-    looks
-        Equivalent number of looks of one pixel.
+    speckle
+        State with ``looks``, the equivalent number of looks of one pixel.
 
     Returns
     -------
@@ -81,27 +75,27 @@ def lee(power: np.ndarray, /, *, grid: Grid, looks: Looks = GRDH_LOOKS) -> np.nd
     Lee (1980), 10.1109/TPAMI.1980.4766994.
     """
     out = np.empty(power.shape, dtype="float32")
-    _lee(np.ascontiguousarray(power, dtype="float32"), window_radius({}, grid), 1.0 / looks, 0, out)
+    _lee(np.ascontiguousarray(power, dtype="float32"), window_radius({}, grid), 1.0 / float(speckle["looks"][0]), 0, out)
     return out
 
 
 @operation(Focal(window_radius), dtype="float32")
-def lee_looks(power: np.ndarray, /, *, grid: Grid, looks: Looks = GRDH_LOOKS) -> np.ndarray:
+def lee_looks(power: np.ndarray, speckle: Mapping[str, np.ndarray], /, *, grid: Grid) -> np.ndarray:
     """Return the equivalent number of looks that the Lee filter leaves: looks / (W² + (1 − W²) / n) for n valid pixels.
 
     Parameters
     ----------
     power
         Linear power, (y, x): what ``lee`` gets.
-    looks
-        Equivalent number of looks of one pixel.
+    speckle
+        State with ``looks``, the equivalent number of looks of one pixel.
 
     Returns
     -------
-    Between ``looks`` (edges are left as they are) and n times that (even ground, if speckle is uncorrelated); NaN where ``lee`` is.
+    Between the looks of a pixel (edges are left as they are) and n times that (even ground, if speckle is uncorrelated); NaN where ``lee`` is.
     """
     out = np.empty(power.shape, dtype="float32")
-    _lee(np.ascontiguousarray(power, dtype="float32"), window_radius({}, grid), 1.0 / looks, 1, out)
+    _lee(np.ascontiguousarray(power, dtype="float32"), window_radius({}, grid), 1.0 / float(speckle["looks"][0]), 1, out)
     return out
 
 
@@ -117,6 +111,24 @@ def window_mean(values: np.ndarray, /, *, grid: Grid) -> np.ndarray:
     """Return the mean over the filter window of the valid pixels; NaN where the pixel itself is not valid."""
     out = np.empty(values.shape, dtype="float32")
     _mean(np.ascontiguousarray(values, dtype="float32"), window_radius({}, grid), out)
+    return out
+
+
+@operation(Focal(window_radius), dtype="float32")
+def variation(power: np.ndarray, /, *, grid: Grid) -> np.ndarray:
+    """Return the coefficient of variation of power within the filter window: 1 / √looks over even ground.
+
+    Parameters
+    ----------
+    power
+        Linear power, (y, x); NaN where not valid.
+
+    Returns
+    -------
+    Standard deviation (unbiased variance) over mean; NaN where the pixel itself is not valid or less than half of its window is.
+    """
+    out = np.empty(power.shape, dtype="float32")
+    _variation(np.ascontiguousarray(power, dtype="float32"), window_radius({}, grid), out)
     return out
 
 
@@ -185,3 +197,19 @@ def _mean(values: np.ndarray, radius: int, out: np.ndarray) -> None:
         done = _window_sums(values, r, radius, done, ring, total)
         for c in range(cols):
             out[r, c] = total[1, c] / total[0, c] if values[r, c] == values[r, c] else np.nan
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _variation(power: np.ndarray, radius: int, out: np.ndarray) -> None:
+    rows, cols = power.shape
+    height = 2 * radius + 1
+    least = VALID_SHARE * height * height
+    ring, total = np.empty((3, height, cols)), np.empty((3, cols))
+    done = -1
+    for r in range(rows):
+        done = _window_sums(power, r, radius, done, ring, total)
+        for c in range(cols):
+            x, n = power[r, c], total[0, c]
+            m = total[1, c] / n
+            v = max(total[2, c] / n - m * m, 0.0) * n / (n - 1.0)
+            out[r, c] = np.sqrt(v) / m if x == x and n >= least else np.nan

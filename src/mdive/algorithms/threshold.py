@@ -14,12 +14,14 @@ import numba
 import numpy as np
 
 from mdive.algorithms.ground import pixel_metres
-from mdive.algorithms.lattice import BINS, LOWEST, STEP
+from mdive.algorithms.lattice import BINS
+from mdive.algorithms.modes import fit
 from mdive.model.plan import Grid
 from mdive.plugins import Decibels, Local, Window, operation
 
-Field = Literal["tau", "sigma", "support"]
-"""What a threshold surface tells: threshold and its standard deviation in dB, and how far windows of the scene carry it, 0 to 1."""
+Field = Literal["tau", "sigma", "support", "below", "above"]
+"""What a threshold surface tells: threshold and its standard deviation in dB; how far windows of the scene carry it, 0 to 1; and the spread
+of backscatter inside the class below and the class above it, in dB."""
 
 WINDOWS: Final = (8, 4, 2)
 """Edges of the windows in leaves, 6, 3 and 1.5 km, in half steps: a window must hold both modes in comparable amounts to show a valley,
@@ -34,15 +36,13 @@ RATIO: Final = 0.1
 """Least ratio of the smaller class to the larger (Chini 2017): below, the smaller mode is a tail."""
 VALLEY: Final = 0.8
 """Largest density between the modes, relative to the lower peak: the modes must be seen, not only fitted."""
-SMOOTH: Final = 5
-"""Bins on each side of the window of the two means taken before peaks and valley are sought: 1 dB, about the speckle left by the filter."""
-TAIL: Final = 0.02
-"""Share of the pixels on each side within which the criterion is not minimised: it falls without bound where a class is a single bin."""
 
 WINDOW_ERROR: Final = 1.5
 """dB. Standard deviation of a window's threshold around the best one: land cover and roughness of water differ between windows."""
 PRIOR_ERROR: Final = 1.5
 """dB. Standard deviation of the best threshold of a scene around the published one: published ones spread over about ±3 dB."""
+CLASS_SPREAD: Final = 2.2
+"""dB. Spread of backscatter inside a class where no window tells it: 1 to 3.5 dB in bimodal windows of labelled scenes at 10 m."""
 REACH: Final = 25_000.0
 """Metres over which the error of a window's threshold doubles. They are 1.5 degrees of incidence across a Sentinel-1 swath (250 km, 30 to
 46 degrees), over which water darkens by half a decibel; land cover changes over shorter ways, which ``WINDOW_ERROR`` has already."""
@@ -58,7 +58,8 @@ def minimum_error_threshold(
 
     A window counts if enough of it is valid, if its histogram has two modes (share of variance between classes, share of the smaller
     class, a visible valley) and if its minimum-error threshold is physical. At each node of the surface the threshold is the mean
-    of the published one and those of the windows, weighted by precision; the error of a window grows with its distance.
+    of the published one and those of the windows, weighted by precision; the error of a window grows with its distance. The variances of
+    the two classes are means with the same weights.
 
     Parameters
     ----------
@@ -71,9 +72,10 @@ def minimum_error_threshold(
 
     Returns
     -------
-    ``tau`` and ``sigma`` (dB) and ``support`` (0: published value alone, 1: windows alone) at the nodes, (rows, columns); ``spacing``,
-    pixels between nodes, the first of which lies half of that inside the grid's corner; ``windows``, one row (row, column, size in leaves,
-    threshold, share below it, separability) per window that counts.
+    ``tau`` and ``sigma`` (dB), ``support`` (0: published value alone, 1: windows alone) and the spread of the classes, ``below`` and
+    ``above`` (dB), at the nodes, (rows, columns); ``spacing``, pixels between nodes, the first of which lies half of that inside the
+    grid's corner; ``windows``, one row (row, column, size in leaves, threshold, share below it, separability, variance below, variance
+    above) per window that counts.
 
     References
     ----------
@@ -83,11 +85,12 @@ def minimum_error_threshold(
     counts, leaf = histograms["counts"], int(histograms["leaf"])
     found = np.concatenate([_windows(counts, size, leaf, lowest, highest) for size in WINDOWS])
     nodes = tuple(-(-n // NODE) for n in counts.shape[:2])
-    tau, sigma, support = (np.empty(nodes) for _ in range(3))
+    fields: dict[str, np.ndarray] = {name: np.empty(nodes) for name in ("tau", "sigma", "support", "below", "above")}
     centres = found[:, :2] + 0.5 * found[:, 2:3]
     weight = _weights(found[:, :3].astype("int64"), counts.shape[0], counts.shape[1])
-    _surface(centres, found[:, 3], weight, leaf * pixel_metres(grid) / REACH, fallback, tau, sigma, support)
-    single = {"tau": tau.astype("float32"), "sigma": sigma.astype("float32"), "support": support.astype("float32")}
+    told = np.ascontiguousarray(found[:, [3, 6, 7]])
+    _surface(centres, told, weight, leaf * pixel_metres(grid) / REACH, fallback, *fields.values())
+    single = {name: field.astype("float32") for name, field in fields.items()}
     return {**single, "spacing": np.array(NODE * leaf), "windows": found}
 
 
@@ -109,89 +112,12 @@ def surface(like: np.ndarray, nodes: Mapping[str, np.ndarray], /, *, window: Win
     return out
 
 
-def minimum_error(counts: np.ndarray) -> float:
-    """Return the Kittler-Illingworth threshold of one histogram over the fixed bins, in dB; NaN if it has none.
-
-    Minimises J(t) = 1 + 2 (P₁ ln σ₁ + P₂ ln σ₂) − 2 (P₁ ln P₁ + P₂ ln P₂) over bins and returns the *right* edge of the best one, since
-    that bin belongs to the lower class.
-    """
-    return float(_fit(np.ascontiguousarray(counts, dtype="float64"))[0])
-
-
-@numba.njit(nogil=True, cache=True)
-def _fit(counts: np.ndarray) -> tuple[float, float, float, float]:
-    """Return threshold, share below it, separability and valley depth of one histogram; NaN where there are no two classes."""
-    n = 0.0
-    s = 0.0
-    q = 0.0
-    for b in range(BINS):
-        x = LOWEST + (b + 0.5) * STEP
-        n += counts[b]
-        s += counts[b] * x
-        q += counts[b] * x * x
-    nothing = (np.nan, np.nan, np.nan, np.nan)
-    if n == 0.0:
-        return nothing
-    variance = q / n - (s / n) ** 2
-    # A bin holds a uniform piece of the distribution: its own variance keeps a class of one bin from having none.
-    within = STEP * STEP / 12.0
-    best = np.inf
-    bin_, share, between = -1, np.nan, 0.0
-    n1 = 0.0
-    s1 = 0.0
-    q1 = 0.0
-    for b in range(BINS - 1):
-        x = LOWEST + (b + 0.5) * STEP
-        n1 += counts[b]
-        s1 += counts[b] * x
-        q1 += counts[b] * x * x
-        n2 = n - n1
-        if n1 == 0.0 or n2 == 0.0:
-            continue
-        p1, p2 = n1 / n, n2 / n
-        m1, m2 = s1 / n1, (s - s1) / n2
-        between = max(between, p1 * p2 * (m1 - m2) ** 2)
-        if p1 < TAIL or p2 < TAIL:
-            continue
-        v1 = max(q1 / n1 - m1 * m1, 0.0) + within
-        v2 = max((q - q1) / n2 - m2 * m2, 0.0) + within
-        j = p1 * np.log(v1) + p2 * np.log(v2) - 2.0 * (p1 * np.log(p1) + p2 * np.log(p2))
-        if j < best:
-            best, bin_, share = j, b, p1
-    if bin_ < 0 or variance <= 0.0:
-        return nothing
-    return LOWEST + (bin_ + 1) * STEP, share, between / variance, _valley(counts, bin_)
-
-
-@numba.njit(nogil=True, cache=True)
-def _valley(counts: np.ndarray, at: int) -> float:
-    """Return the lowest density between the peaks on both sides of a bin, relative to the lower peak."""
-    smooth = counts
-    for _ in range(2):
-        previous, smooth = smooth, np.zeros(BINS)
-        for b in range(BINS):
-            for i in range(max(b - SMOOTH, 0), min(b + SMOOTH + 1, BINS)):
-                smooth[b] += previous[i]
-    left, right = 0, at
-    for b in range(at + 1):
-        if smooth[b] > smooth[left]:
-            left = b
-    for b in range(at, BINS):
-        if smooth[b] > smooth[right]:
-            right = b
-    lowest = smooth[left]
-    for b in range(left, right + 1):
-        lowest = min(lowest, smooth[b])
-    depth: float = lowest / min(smooth[left], smooth[right])
-    return depth
-
-
 @numba.njit(nogil=True, cache=True)
 def _windows(counts: np.ndarray, size: int, leaf: int, lowest: float, highest: float) -> np.ndarray:
     rows, cols = counts.shape[:2]
     step = size // 2
     most = (-(-rows // step)) * (-(-cols // step))
-    found = np.empty((most, 6))
+    found = np.empty((most, 8))
     used = 0
     histogram = np.empty(BINS)
     for i in range(0, max(rows - step, 1), step):
@@ -203,12 +129,12 @@ def _windows(counts: np.ndarray, size: int, leaf: int, lowest: float, highest: f
                         histogram[b] += counts[r, c, b]
             if histogram.sum() < VALID_SHARE * (size * leaf) ** 2:
                 continue
-            tau, share, separability, valley = _fit(histogram)
+            tau, share, separability, valley, below, above = fit(histogram)
             if not lowest <= tau <= highest or separability <= SEPARABILITY or valley >= VALLEY:
                 continue
             if min(share, 1.0 - share) < RATIO * max(share, 1.0 - share):
                 continue
-            found[used] = np.array([i, j, size, tau, share, separability])
+            found[used] = np.array([i, j, size, tau, share, separability, below, above])
             used += 1
     return found[:used].copy()
 
@@ -232,31 +158,37 @@ def _weights(found: np.ndarray, rows: int, cols: int) -> np.ndarray:
 @numba.njit(nogil=True, cache=True)
 def _surface(
     centres: np.ndarray,
-    thresholds: np.ndarray,
+    told: np.ndarray,
     weights: np.ndarray,
     scale: float,
     prior: float,
     tau: np.ndarray,
     sigma: np.ndarray,
     support: np.ndarray,
+    below: np.ndarray,
+    above: np.ndarray,
 ) -> None:
     # Windows are added in one order, that of the lattice: the same sum for any tiling of the pixels.
     rows, cols = tau.shape
+    own = 1.0 / PRIOR_ERROR**2
     for i in range(rows):
         for j in range(cols):
-            weight = 0.0
-            pull = 0.0
-            for k in range(len(thresholds)):
+            weight, pull, lower, upper = 0.0, 0.0, 0.0, 0.0
+            for k in range(len(told)):
                 dy = (i + 0.5) * NODE - centres[k, 0]
                 dx = (j + 0.5) * NODE - centres[k, 1]
-                spread = 1.0 + (dy * dy + dx * dx) * scale * scale
-                w = weights[k] / (WINDOW_ERROR * spread) ** 2
+                growth = 1.0 + (dy * dy + dx * dx) * scale * scale
+                w = weights[k] / (WINDOW_ERROR * growth) ** 2
                 weight += w
-                pull += w * (thresholds[k] - prior)
-            precision = weight + 1.0 / PRIOR_ERROR**2
+                pull += w * (told[k, 0] - prior)
+                lower += w * told[k, 1]
+                upper += w * told[k, 2]
+            precision = weight + own
             tau[i, j] = prior + pull / precision
             sigma[i, j] = 1.0 / np.sqrt(precision)
             support[i, j] = weight / precision
+            below[i, j] = np.sqrt((lower + own * CLASS_SPREAD**2) / precision)
+            above[i, j] = np.sqrt((upper + own * CLASS_SPREAD**2) / precision)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -76,7 +76,7 @@ def dnbr(
     date_correlation
         Between the errors of the two dates.
     cloud_margin
-        Metres by which cloud and shadow are grown before they are left out.
+        Metres by which cloud and shadow are grown before they are left out; at least one pixel, but for 0.
 
     Returns
     -------

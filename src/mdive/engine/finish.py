@@ -168,7 +168,8 @@ def _quality(plan: Plan, specs: Mapping[str, RasterSpec], paths: Mapping[str, Pa
     flagged = flag_areas(paths["qc"], plan.grid, QC_FLAGS["threshold_fallback"], where=paths[CAUSE.name])
     observed = causes["observed"].area_m2
     found = {c.value for c in specs["extent"].classes if c.role in {"event", "reference"}}
-    known = QC_FLAGS["permanent_water"]
+    happened = {c.value for c in specs["extent"].classes if c.role == "event"}
+    known, unreferenced = QC_FLAGS["permanent_water"], QC_FLAGS["insufficient_background"]
     evidence = Evidence(
         area_m2=sum(c.area_m2 for c in causes.values()),
         observed_m2=observed,
@@ -180,6 +181,7 @@ def _quality(plan: Plan, specs: Mapping[str, RasterSpec], paths: Mapping[str, Pa
         planned_reads=sum(len(i.assets) for s in plan.sources for i in s.items),
         tolerated_share=plan.event.get("intent", {}).get("max_failed_fraction", 0.0),
         fallback_share=min(1.0, flagged / observed) if observed else 0.0,
+        unreferenced_m2=flag_areas(paths["qc"], plan.grid, unreferenced, classes=(paths["extent"], happened)),
         known_m2=flag_areas(paths["qc"], plan.grid, known, where=paths[CAUSE.name]),
         recalled_m2=flag_areas(paths["qc"], plan.grid, known, where=paths[CAUSE.name], classes=(paths["extent"], found)),
     )

@@ -41,6 +41,8 @@ class Evidence:
     """Share of the planned reads that may fail before the result is partial."""
     fallback_share: float = 0.0
     """Share of the observed area that carries a flag of a method's fallback."""
+    unreferenced_m2: float = 0.0
+    """Area of the event's classes where what was there before is not known, because the reference could not be read."""
     known_m2: float = 0.0
     """Observed area that was known beforehand to be what the method looks for (water that has always been there)."""
     recalled_m2: float = 0.0
@@ -62,6 +64,9 @@ def assess(evidence: Evidence, limits: Mapping[str, Limit], significance: Signif
     event = sum(c.area_m2 for c in evidence.classes if c.role == "event")
     share = min(1.0, evidence.observed_m2 / evidence.area_m2) if evidence.area_m2 else 0.0
     checks = [_observed(share, limits.get("observed_share", Limit())), _reads(evidence), _method(evidence)]
+    if evidence.unreferenced_m2 > 0:
+        text = f"On {evidence.unreferenced_m2 / 1e6:.2f} km² of the event the reference could not be read: it may have been so before."
+        checks.append(Check(name="reference", status="review", value=evidence.unreferenced_m2, limit=0.0, text=text))
     if RECALL in limits and evidence.known_m2 >= significance.min_area_ha * 1e4 and evidence.known_m2 > 0:
         checks.append(_recall(evidence, limits[RECALL]))
     least = max(significance.min_area_ha * 1e4, significance.min_share * evidence.observed_m2)
