@@ -50,7 +50,7 @@ def _fetch(prepared: PreparedSource, planned: PlannedBand, window: Window) -> No
     try:
         if driver_for(planned.asset.href, planned.origin) != "GTiff":
             return
-        raster = native_files().open_remote(planned.asset.href)
+        raster = native_files().open_remote(planned.asset.href, ahead=True)
     except Unreadable:
         return
     if raster is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from mdive.cube.failures import Unreadable
 from mdive.cube.relation import SourceGrid
 from mdive.cube.store import BlockStore, Range
 from mdive.cube.tiff import NotUnderstood, TiffLayout, read_layout
-from mdive.cube.web import Web
+from mdive.cube.web import Answer, Web
 
 OPEN_FILES = 256
 """Files kept open in a process: a quarter of the usual limit of 1,024."""
@@ -28,6 +29,9 @@ LARGEST_BLOCK = 512 * 2**20
 REMOTE_FILES = 10_000
 """Directories of remote files kept: some 20 KiB each."""
 
+KEPT_SECONDS = 10.0
+"""Seconds for which a failure ahead of need counts. Whoever needs the file later asks again: the server may have come back."""
+
 Signature = tuple[int, int, int]
 """What tells that a path is still the same file: inode, size, time of change."""
 
@@ -36,27 +40,31 @@ class RemoteFile:
     """A TIFF on a server; its directory and its blocks come as ranges."""
 
     def __init__(self, href: str, web: Web) -> None:
-        self.key = href
+        self._href = href
         self._web = web
-        self._size = 0
+        self._size: int | None = None
         self.layout: TiffLayout = read_layout(self._part)
         if self.layout.block_bytes > LARGEST_BLOCK:
             raise NotUnderstood("its blocks are too large")
-
-    def _part(self, start: int, end: int) -> bytes:
-        answer = self._web.get(self.key, start, end)
-        self._size = answer.size
-        return answer.data
+        self.key = f"{href}#{self._size}"
 
     def fetch(self, ranges: Sequence[Range]) -> list[bytes]:
         """Return the bytes of ranges."""
-        answers = self._web.fetch(self.key, ranges)
-        for (start, end), answer in zip(ranges, answers, strict=True):
-            if len(answer.data) != end - start:
-                raise Unreadable("truncated", f"The file ends at byte {answer.size:,}, before its pixels do.")
-            if answer.size != self._size:
-                raise Unreadable("changed", "The file on the server is another one than before.")
-        return [answer.data for answer in answers]
+        if max(end for _, end in ranges) > (self._size or 0):
+            error = Unreadable("truncated", f"The file ends at byte {self._size or 0:,}, before its pixels do.")
+            error.final = True
+            raise error
+        return [self._checked(answer) for answer in self._web.fetch(self._href, ranges)]
+
+    def _part(self, start: int, end: int) -> bytes:
+        return self._checked(self._web.get(self._href, start, end))
+
+    def _checked(self, answer: Answer) -> bytes:
+        if self._size is None:
+            self._size = answer.size
+        if answer.size != self._size:
+            raise Unreadable("changed", "The file on the server is another one than before.")
+        return answer.data
 
 
 class LocalFile:
@@ -112,6 +120,22 @@ class NativeRaster:
         return self.store.read(self.file, index, rows, cols)
 
 
+class _Failed:
+    """A directory that could not be fetched."""
+
+    def __init__(self, error: Unreadable, *, told: bool) -> None:
+        self._said = error.cause, error.message, error.attempts
+        self.told = told
+        """Whether somebody has had it who needed the file."""
+        self.when = time.monotonic()
+
+    def again(self) -> Unreadable:
+        cause, message, attempts = self._said
+        error = Unreadable(cause, message)
+        error.attempts, error.final = attempts, True
+        return error
+
+
 class NativeFiles:
     """The open files of a process, and their blocks."""
 
@@ -120,6 +144,7 @@ class NativeFiles:
         self._files: OrderedDict[str, LocalFile | Signature] = OrderedDict()
         self._remote: OrderedDict[str, RemoteFile | None] = OrderedDict()
         self._opening: dict[str, threading.Lock] = {}
+        self._failed: OrderedDict[str, _Failed] = OrderedDict()
         self._connections = connections
         self._web: Web | None = None
         self._lock = threading.Lock()
@@ -143,8 +168,16 @@ class NativeFiles:
             self.store.forget(known)
         return self._opened(path, now)
 
-    def open_remote(self, href: str) -> NativeRaster | None:
+    def open_remote(self, href: str, *, ahead: bool = False) -> NativeRaster | None:
         """Return an open file on a server; None where GDAL must read it.
+
+        Parameters
+        ----------
+        href
+            Its address.
+        ahead
+            Nobody needs it yet. A failure is then kept for a moment, for the first who does: a file that fails is not tried twice for one
+            tile.
 
         Raises
         ------
@@ -160,11 +193,22 @@ class NativeFiles:
                     self._remote.move_to_end(href)
                     known = self._remote[href]
                     return None if known is None else NativeRaster(known, self.store)
+                failed = self._failed.get(href)
+            if failed is not None and (ahead or not failed.told) and time.monotonic() - failed.when < KEPT_SECONDS:
+                failed.told = failed.told or not ahead
+                raise failed.again()
             try:
                 file: RemoteFile | None = RemoteFile(href, web)
             except NotUnderstood:
                 file = None
+            except Unreadable as error:
+                with self._lock:
+                    self._failed[href] = _Failed(error, told=not ahead)
+                    while len(self._failed) > REMOTE_FILES:
+                        self._failed.popitem(last=False)
+                raise
             with self._lock:
+                self._failed.pop(href, None)
                 self._remote[href] = file
                 while len(self._remote) > REMOTE_FILES:
                     self._opening.pop(self._remote.popitem(last=False)[0], None)

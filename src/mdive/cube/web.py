@@ -7,27 +7,28 @@ server asks for; what will not pass ends at once.
 
 from __future__ import annotations
 
-import ipaddress
+import datetime as dt
 import random
 import re
-import socket
-import ssl
 import time
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
-from urllib.parse import urljoin, urlsplit
+from typing import Final
+from urllib.parse import urlsplit
 
 import urllib3
 
-from mdive.cube.failures import CAUSES_THAT_PASS, Unreadable, without_secrets
+from mdive.cube.connections import Connections, lost, taken
+from mdive.cube.failures import CAUSES_THAT_PASS, Unreadable
+from mdive.cube.patience import Patience
 from mdive.cube.store import Range
 
 ATTEMPTS: Final = 4
 """Times a range is asked for where the failure may pass."""
+
+ATTEMPTS_IF_DENIED: Final = 2
 
 FIRST_PAUSE: Final = 0.25
 """Seconds before the second attempt, on average; each later pause is twice as long."""
@@ -35,25 +36,20 @@ FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 30.0
 """Seconds. A server that asks for more (Retry-After) gets no more of this run's time."""
 
-CONNECT_SECONDS: Final = 10.0
-SILENCE_SECONDS: Final = 30.0
-"""Seconds without a byte after which an answer counts as lost."""
+WHOLE: Final = 1 << 20
+"""Bytes of a file up to which a server may send all of it where a part was asked for."""
 
-SLOW_SECONDS: Final = 30.0
-SLOW_BYTES: Final = 1000.0
-"""An answer that has brought less than so many bytes a second after so many seconds counts as lost (curl's low-speed limit)."""
+SILENT: Final = frozenset({"connection", "timeout"})
+"""Causes that say that a host is not there, not that a file is not."""
 
-REDIRECTS: Final = 5
-
-PIECE: Final = 1 << 20
-"""Bytes taken from a connection at once."""
+PACKED: Final = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Bytes of a file, and how long the file is."""
 
-    data: bytes
+    data: bytes = field(repr=False)
     size: int
 
 
@@ -63,20 +59,14 @@ class Web:
     Parameters
     ----------
     connections
-        Requests in flight at once: blocks that wait cost nothing, so this is far more than there are cores.
+        Requests to one host in flight at once: blocks that wait cost nothing, so this is far more than there are cores.
+    patience
+        What the whole process bears from servers.
     """
 
-    def __init__(self, connections: int) -> None:
-        options: dict[str, Any] = {
-            "maxsize": connections,
-            "retries": False,
-            "timeout": urllib3.Timeout(connect=CONNECT_SECONDS, read=SILENCE_SECONDS),
-            "ssl_context": ssl.create_default_context(),
-        }
-        self._direct = urllib3.PoolManager(**options)
-        self._proxies = {
-            scheme: urllib3.ProxyManager(url, **options) for scheme, url in urllib.request.getproxies().items() if "://" in url
-        }
+    def __init__(self, connections: int, patience: Patience | None = None) -> None:
+        self._patience = patience or Patience()
+        self._connections = Connections(connections)
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="mdive-fetch")
 
     def fetch(self, href: str, ranges: Sequence[Range]) -> list[Answer]:
@@ -92,92 +82,97 @@ class Web:
         return list(self._threads.map(lambda piece: self.get(href, *piece), ranges))
 
     def get(self, href: str, start: int, end: int) -> Answer:
-        """Return bytes from ``start`` up to ``end``; fewer where the file ends before."""
+        """Return bytes from ``start`` up to ``end``; fewer where the file ends before.
+
+        Raises
+        ------
+        Unreadable
+            With its cause and the number of attempts; 0 where the host is known to be down and was not asked.
+        """
+        host = _host(href)
         attempt = 0
         while True:
+            if not self._patience.admits(host):
+                error = Unreadable("host_down", f"{host} has failed again and again; it is not asked for a while.")
+                error.attempts, error.final = attempt, True
+                raise error
             attempt += 1
             try:
-                return self._once(href, start, end)
+                answer = self._once(href, start, end)
             except Unreadable as error:
+                (self._patience.silent if error.cause in SILENT else self._patience.answered)(host)
                 error.attempts = attempt
-                error.final = True
-                most = 2 if error.cause == "denied" else ATTEMPTS
-                if error.cause not in CAUSES_THAT_PASS or attempt >= most:
+                if not (_may_pass(error, attempt) and self._patience.pause(_pause(error, attempt))):
+                    error.final = True
                     raise
-                pause = error.wait if error.wait is not None else FIRST_PAUSE * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)  # noqa: S311
-                if pause > LONGEST_PAUSE:
-                    raise
-            time.sleep(pause)
+            else:
+                self._patience.answered(host)
+                self._patience.served()
+                return answer
 
     def _once(self, href: str, start: int, end: int) -> Answer:
+        headers = {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
         try:
-            response = self._answered(href, {"Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"})
-            try:
-                return self._taken(response, start, end)
-            finally:
-                response.release_conn()
+            with self._connections.get(href, headers) as response:
+                return _answer(response, start, end)
         except urllib3.exceptions.HTTPError as error:
-            raise _lost(error) from error
-
-    def _answered(self, href: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        address = href
-        for _ in range(REDIRECTS + 1):
-            response: urllib3.BaseHTTPResponse = self._manager(address).request(
-                "GET", address, headers=headers, preload_content=False, redirect=False
-            )
-            target = response.get_redirect_location()
-            if not target:
-                return response
-            response.drain_conn()
-            response.release_conn()
-            following = urljoin(address, target)
-            check_redirect(address, following)
-            address = following
-        raise Unreadable("refused", f"The server redirects more than {REDIRECTS} times.")
-
-    def _manager(self, address: str) -> Any:
-        parts = urlsplit(address)
-        proxy = self._proxies.get(parts.scheme)
-        return self._direct if proxy is None or urllib.request.proxy_bypass(parts.hostname or "") else proxy
-
-    def _taken(self, response: urllib3.BaseHTTPResponse, start: int, end: int) -> Answer:
-        status = response.status
-        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if status == 206:
-            first, size = _content_range(response.headers.get("Content-Range", ""))
-            if first != start:
-                raise Unreadable("truncated", f"The server sent bytes from {first}, not from {start}.")
-        elif status == 200:
-            size = int(response.headers.get("Content-Length") or -1)
-            if kind in ("text/html", "application/xhtml+xml"):
-                raise Unreadable("not_a_raster", "The server sent a web page instead of the file: a login, or an error.")
-            if start or not 0 <= size <= end:
-                raise Unreadable("no_ranges", "The server does not send parts of files.")
-        else:
-            raise _refused(status, response.headers.get("Retry-After"))
-        wanted = min(end, size) - start
-        data = _read(response, wanted)
-        if len(data) != wanted:
-            raise Unreadable("truncated", f"The server sent {len(data):,} of {wanted:,} bytes.")
-        return Answer(data, size)
+            raise lost(error) from error
 
 
-def _read(response: urllib3.BaseHTTPResponse, wanted: int) -> bytes:
-    pieces, got, began = [], 0, time.monotonic()
-    while got < wanted:
-        piece = response.read1(min(PIECE, wanted - got))
-        if not piece:
-            break
-        pieces.append(piece)
-        got += len(piece)
-        took = time.monotonic() - began
-        if took > SLOW_SECONDS and got / took < SLOW_BYTES:
-            raise Unreadable("timeout", f"The server sends {got / took:.0f} bytes a second.")
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+def _host(href: str) -> str:
+    try:
+        return urlsplit(href).netloc.rpartition("@")[2]
+    except ValueError:
+        return ""
+
+
+def _may_pass(error: Unreadable, attempt: int) -> bool:
+    most = ATTEMPTS_IF_DENIED if error.cause == "denied" else ATTEMPTS
+    return not error.final and error.cause in CAUSES_THAT_PASS and attempt < most and (error.wait or 0.0) <= LONGEST_PAUSE
+
+
+def _pause(error: Unreadable, attempt: int) -> float:
+    # What the server asks for comes on top: else all threads would come back at the same moment.
+    return (error.wait or 0.0) + FIRST_PAUSE * float(2 ** (attempt - 1)) * random.uniform(0.5, 1.5)  # noqa: S311
+
+
+def _answer(response: urllib3.BaseHTTPResponse, start: int, end: int) -> Answer:
+    status = response.status
+    if status not in (200, 206):
+        raise _refused(status, response.headers.get("Retry-After"))
+    if PACKED & set(re.split(r"[\s,]+", response.headers.get("Content-Encoding", "").lower())):
+        raise Unreadable("encoded", "The server packs what it sends although it was asked not to.")
+    if status == 200:
+        return _part_of_whole(response, start, end)
+    first, size = _content_range(response.headers.get("Content-Range", ""))
+    if first != start:
+        raise Unreadable("truncated", f"The server sent bytes from {first:,}, not from {start:,}.")
+    wanted = min(end, size) - start
+    data = taken(response, wanted)
+    if len(data) != wanted:
+        raise Unreadable("truncated", f"The server sent {len(data):,} of {wanted:,} bytes.")
+    return Answer(data, size)
+
+
+def _part_of_whole(response: urllib3.BaseHTTPResponse, start: int, end: int) -> Answer:
+    """Take the part that was asked for from a whole file, if it is a small one."""
+    if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml"):
+        raise Unreadable("not_a_raster", "The server sent a web page instead of the file: a login, or an error.")
+    length = response.headers.get("Content-Length", "")
+    size = int(length[:18]) if length.isdecimal() else None
+    most = max(end, WHOLE)
+    data = taken(response, most + 1) if size is None or size <= most else b""
+    if size is None:
+        size = len(data)
+    if size > most:
+        raise Unreadable("no_ranges", "The server does not send parts of files.")
+    if len(data) != size:
+        raise Unreadable("truncated", f"The server sent {len(data):,} of {size:,} bytes.")
+    return Answer(data[start:end], size)
 
 
 def _content_range(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", text.strip())
+    found = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", text.strip())
     if not found:
         raise Unreadable("truncated", "The server does not say which bytes it sent.")
     return int(found[1]), int(found[3])
@@ -185,7 +180,9 @@ def _content_range(text: str) -> tuple[int, int]:
 
 def _refused(status: int, retry_after: str | None) -> Unreadable:
     if status == 416:
-        return Unreadable("truncated_file", "The file ends before the place that its directory names.")
+        error = Unreadable("truncated", "The file on the server has no such bytes: it ends before.")
+        error.final = True
+        return error
     if status in (401, 403):
         return Unreadable("denied", f"The server answered {status}: it needs credentials, or those that it got have expired.")
     error = Unreadable(f"http_{status}", f"The server answered {status}.")
@@ -195,52 +192,12 @@ def _refused(status: int, retry_after: str | None) -> Unreadable:
 
 def _seconds(retry_after: str | None) -> float | None:
     """Return how long a server asks to wait: in seconds, or until a date."""
-    if retry_after is None:
-        return None
+    text = (retry_after or "").strip()
+    if re.fullmatch(r"\d{1,18}", text):
+        return float(text)
     try:
-        return max(float(retry_after), 0.0)
-    except ValueError:
-        pass
-    try:
-        return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
+        until = parsedate_to_datetime(text)
     except (TypeError, ValueError):
         return None
-
-
-def _lost(error: urllib3.exceptions.HTTPError) -> Unreadable:
-    sentence = without_secrets(str(error))
-    if isinstance(error, urllib3.exceptions.TimeoutError):
-        return Unreadable("timeout", sentence)
-    if isinstance(error, urllib3.exceptions.SSLError):
-        return Unreadable("tls", sentence)
-    if isinstance(error, urllib3.exceptions.IncompleteRead):
-        return Unreadable("truncated", sentence)
-    return Unreadable("connection", sentence)
-
-
-def check_redirect(origin: str, target: str) -> None:
-    """Refuse a redirect to another kind of address, to one that is not encrypted, or from the world into a private network.
-
-    Raises
-    ------
-    Unreadable
-        With cause ``refused``.
-    """
-    before, after = urlsplit(origin), urlsplit(target)
-    if after.scheme not in ("http", "https") or not after.hostname:
-        raise Unreadable("refused", f"The server redirects to {after.scheme or 'no'} address.")
-    if before.scheme == "https" and after.scheme == "http":
-        raise Unreadable("refused", "The server redirects from https to http.")
-    if before.hostname != after.hostname and _is_private(after.hostname) and not _is_private(before.hostname or ""):
-        raise Unreadable("refused", f"The server redirects to the private address {after.hostname}.")
-
-
-def _is_private(host: str) -> bool:
-    try:
-        found = [ipaddress.ip_address(host)]
-    except ValueError:
-        try:
-            found = [ipaddress.ip_address(entry[4][0]) for entry in socket.getaddrinfo(host, None)]
-        except OSError:
-            return False
-    return any(not address.is_global for address in found)
+    until = until if until.tzinfo else until.replace(tzinfo=dt.UTC)
+    return max(until.timestamp() - time.time(), 0.0)
