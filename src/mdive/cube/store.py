@@ -164,6 +164,8 @@ class BlockStore:
         with self._lock:
             for key in [k for k in self._entries if k[0] == file.key]:
                 self._held -= self._entries.pop(key).size
+            for key in [k for k in self._needed if k[0] == file.key]:
+                del self._needed[key]
 
     def _blocks(self, file: BlockFile, places: Sequence[Place]) -> Iterable[np.ndarray[Any, Any]]:
         entries, mine = self._claim(file, places)

@@ -1,18 +1,19 @@
-"""Read ahead: while tiles are computed, the blocks of the next ones are on their way."""
+"""Read ahead: blocks that several tiles share are kept, and while tiles are computed those of the next ones are on their way."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
-from mdive.cube import fetch_ahead
+from mdive.cube.ahead import expect, fetch_ahead, open_ahead
 from mdive.cube.files import is_remote
 from mdive.cube.native import native_files
 from mdive.engine.reading import bands_read
 from mdive.engine.work import Job
-from mdive.model.plan import source_by_key
+from mdive.model.plan import Source, source_by_key
+from mdive.pipeline import Window
 from mdive.pipeline.evaluate import loads_of
 
 PATIENCE = 0.01
@@ -35,11 +36,15 @@ class ReadAhead:
         self._job, self._index, self._tiles = job, index, tiles
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mdive-read-ahead", daemon=True)
-        sources = source_by_key(job.plan)
-        self._sources = {k: s for k, s in sources.items() if any(is_remote(a.href) for i in s.items for a in i.assets.values())}
+        self._sources = source_by_key(job.plan)
+        self._remote = {k for k, s in self._sources.items() if any(is_remote(a.href) for i in s.items for a in i.assets.values())}
 
     def __enter__(self) -> Self:
-        if self._sources:
+        for source, bands, _, window in self._reads(self._tiles):
+            open_ahead(source, window, self._job.plan.grid, bands)
+        for source, bands, _, window in self._reads(self._tiles):
+            expect(source, window, self._job.plan.grid, bands)
+        if self._remote:
             self._thread.start()
         return self
 
@@ -47,17 +52,21 @@ class ReadAhead:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        if self._sources:
-            native_files().store.release()
+        native_files().store.release()
+
+    def _reads(self, tiles: Sequence[int]) -> Iterator[tuple[Source, list[str], str, Window]]:
+        for tile in tiles:
+            for key, nodes, window in loads_of(self._job.passes[self._index], self._job.tiles, tile):
+                source = self._sources[key]
+                if source.observations:
+                    yield source, bands_read(source, [n.band for n in nodes]), key, window
 
     def _run(self) -> None:
         store = native_files().store
-        for tile in self._tiles:
-            for key, nodes, window in loads_of(self._job.passes[self._index], self._job.tiles, tile):
-                if key not in self._sources:
-                    continue
-                source = self._sources[key]
-                coming = fetch_ahead(source, window, self._job.plan.grid, bands_read(source, [n.band for n in nodes]))
-                while not all(future.done() for future in coming) or not store.has_room:
-                    if self._stop.wait(PATIENCE):
-                        return
+        for source, bands, key, window in self._reads(self._tiles):
+            if key not in self._remote:
+                continue
+            coming = fetch_ahead(source, window, self._job.plan.grid, bands)
+            while not all(future.done() for future in coming) or not store.has_room:
+                if self._stop.wait(PATIENCE):
+                    return
