@@ -6,11 +6,11 @@ READY := $(VENV)/.ready
 JOBS ?= 2
 export PYTHONHASHSEED ?= 0
 
-.PHONY: help setup demo test check format bench docs schemas lock clean
+.PHONY: help setup demo test check format bench bench-peers docs schemas lock clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make setup | demo | test | check | format | bench | docs | schemas | lock | clean"
+	@echo "make setup | demo | test | check | format | bench | bench-peers | docs | schemas | lock | clean"
 
 setup: $(READY)
 
@@ -45,6 +45,10 @@ bench: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
 	$(BIN)/asv machine --yes > /dev/null 2>&1
 	$(BIN)/asv run --python=same --quick --show-stderr
+
+# mdive beside other libraries on one workload (benchmarks/README.md); says so where they are not there.
+bench-peers: $(READY)
+	$(BIN)/python -m benchmarks.peers.run
 
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.lock

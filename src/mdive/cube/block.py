@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from concurrent.futures import wait
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from odc.geo.geobox import GeoboxTiles
@@ -22,6 +24,9 @@ from mdive.model.address import without_query
 from mdive.model.flags import QC_FLAGS
 from mdive.model.plan import Grid, MaskRule, Source
 from mdive.pipeline.window import Window
+
+TABLE = 2**16
+"""Numbers of a quality band that are looked up; larger ones are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +87,12 @@ def read_block(source: Source, window: Window, grid: Grid, bands: Sequence[str])
     prepared = prepare(source, grid)
     wanted = _wanted(source, bands)
     layers = [prepared.touching(window, observation.items) for observation in source.observations]
-    fetch_ahead(source, window, grid, wanted)
+    coming = fetch_ahead(source, window, grid, wanted)
     driver = MdiveDriver(prepared)
     _note_missing_assets(prepared, layers, wanted, window, driver.state)
     planes = _load(driver, layers, wanted, window)
+    # All that was asked for is here: what has not begun by now would fetch for nobody.
+    wait([future for future in coming if not future.cancel()])
     values = {band: _as_float(planes[band]) for band in dict.fromkeys(bands)}
     mask, lost = _explained(prepared, layers, window, values, planes, driver.state)
     return Block(window, values, mask, tuple(lost), tuple(lost.values()), Reads(driver.state.bands_read, driver.state.bytes_read))
@@ -186,11 +193,23 @@ def _explained(
 
 
 def _causes(quality: np.ndarray, rule: MaskRule) -> np.ndarray:
+    causes = tuple((cause, tuple(numbers)) for cause, numbers in rule.causes.items())
+    if quality.max(initial=0) < TABLE:
+        bits: np.ndarray = _table(rule.kind, causes)[quality]  # `NOTHING` is -1: the last entry, which has no bit
+        return bits
     bits = np.zeros(quality.shape, dtype=np.uint16)
-    for cause, numbers in rule.causes.items():
-        if rule.kind == "bits":
-            hit = (quality & sum(1 << number for number in numbers)) != 0
-        else:
-            hit = np.isin(quality, numbers)
+    for cause, numbers in causes:
+        hit = (quality & sum(1 << number for number in numbers)) != 0 if rule.kind == "bits" else np.isin(quality, numbers)
         bits[hit & (quality != NOTHING)] |= QC_FLAGS[cause]
     return bits
+
+
+@lru_cache(maxsize=64)
+def _table(kind: str, causes: tuple[tuple[str, tuple[int, ...]], ...]) -> np.ndarray:
+    """Return the bits of each number that a quality band of 16 bits can hold: one look instead of one search for each cause."""
+    numbers = np.arange(TABLE)
+    table = np.zeros(TABLE + 1, dtype=np.uint16)
+    for cause, named in causes:
+        hit = (numbers & sum(1 << number for number in named)) != 0 if kind == "bits" else np.isin(numbers, named)
+        table[:-1][hit] |= np.uint16(QC_FLAGS[cause])
+    return table

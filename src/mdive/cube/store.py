@@ -91,6 +91,8 @@ class BlockStore:
         self.traffic = Traffic()
         self._entries: OrderedDict[tuple[str, Place], _Entry] = OrderedDict()
         self._needed: dict[tuple[str, Place], int] = {}
+        self._expected: set[str] = set()
+        """Files of which it is known how often each block will be asked for."""
         self._held = 0
         self._lock = threading.Lock()
 
@@ -102,6 +104,7 @@ class BlockStore:
     def expect(self, file: BlockFile, places: Iterable[Place]) -> None:
         """Say that blocks will be asked for once more each."""
         with self._lock:
+            self._expected.add(file.key)
             for place in places:
                 key = file.key, place
                 self._needed[key] = self._needed.get(key, 0) + 1
@@ -112,7 +115,10 @@ class BlockStore:
         return self._held < self.budget
 
     def fetch_ahead(self, file: BlockFile, places: Sequence[Place]) -> None:
-        """Fetch blocks that will be asked for, and keep them until they are; what goes wrong is raised to whoever asks."""
+        """Fetch blocks that will be asked for, and keep them until they are; what goes wrong is raised to whoever asks.
+
+        Who comes late, when the last one who needed a block has had it, fetches nothing.
+        """
         mine = self._claim(file, places, ahead=True)[1]
         try:
             self._fetch(file, mine)
@@ -128,6 +134,7 @@ class BlockStore:
             for entry in self._entries.values():
                 entry.ahead = False
             self._needed.clear()
+            self._expected.clear()
             self._make_room()
 
     def read(self, file: BlockFile, index: int, rows: Range, cols: Range) -> np.ndarray[Any, Any]:
@@ -186,6 +193,8 @@ class BlockStore:
             for place in places:
                 key = file.key, place
                 entry = self._entries.get(key)
+                if entry is None and ahead and file.key in self._expected and key not in self._needed:
+                    continue
                 if entry is None:
                     entry = self._entries[key] = _Entry(int(counts[place]), ahead=ahead)
                     self._held += entry.size

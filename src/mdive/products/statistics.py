@@ -185,13 +185,22 @@ def flag_areas(
     only += [classes] if classes else []
     with ExitStack() as stack:
         flags = stack.enter_context(rasterio.open(path))
-        filters = [(stack.enter_context(rasterio.open(p)), np.array(sorted(values))) for p, values in only]
+        filters = [(stack.enter_context(rasterio.open(p)), _members(values)) for p, values in only]
         for window in windows(grid):
             found = (flags.read(1, window=raster_window(window)) & mask) != 0
-            for dataset, values in filters:
-                found &= np.isin(dataset.read(1, window=raster_window(window)), values)
+            for dataset, members in filters:
+                if not found.any():
+                    break
+                found &= members[dataset.read(1, window=raster_window(window))]
             counted.add(found.astype(np.uint8), window)
     return counted.units[1] * counted.unit_m2
+
+
+def _members(values: Collection[int]) -> np.ndarray[Any, Any]:
+    """Return which of the 256 values of a class raster are among some."""
+    members = np.zeros(256, dtype=bool)
+    members[sorted(values)] = True
+    return members
 
 
 class _Counter:

@@ -1,0 +1,1 @@
+"""mdive beside its peers: one rule on one workload, the same pixels, who takes how much."""
