@@ -51,7 +51,7 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
             Profile(
                 "edge", "a small board or a small container: one tile at a time, under 1 GiB", 0.25, 1 * GIB, 1, 1024, 4, 32 * MIB, 32 * MIB
             ),
-            Profile("laptop", "a machine that is used for other things as well", 0.4, 8 * GIB, None, 2048, 16, 64 * MIB, 64 * MIB),
+            Profile("laptop", "a machine that is used for other things as well", 0.4, 8 * GIB, None, 1024, 16, 64 * MIB, 64 * MIB),
             Profile("workstation", "a machine for this work alone", 0.6, None, None, 4096, 32, 256 * MIB, 512 * MIB),
             Profile("cluster", "one node among many: the scheduler gave it to us", 0.7, None, None, 4096, 32, 256 * MIB, 512 * MIB),
         )
@@ -265,6 +265,16 @@ def steady_memory() -> bool:
         return bool(ctypes.CDLL(None).mallopt(mmap_threshold, RETURNED_AT_ONCE))
     except AttributeError:  # another C library
         return False
+
+
+def give_memory_back() -> None:
+    """Return what was freed in small pieces to the system (glibc keeps it for the process): after a step that held very many of them."""
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def find_kernel_cache() -> None:

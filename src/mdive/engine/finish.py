@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mdive.config import give_memory_back
 from mdive.engine.folder import MANIFEST, STAGING
 from mdive.engine.pipelines import PROBABILITY, spec_of
 from mdive.engine.specs import CAUSE, POLYGONS
@@ -53,23 +55,34 @@ class Written:
     media_type: str
 
 
-def finish(job: Job, *, started: datetime) -> None:
+def finish(job: Job, *, started: datetime, workers: int = 1) -> None:
     """Make all products of a run whose passes are done, and publish them.
 
     Everything is staged first and renamed when it is whole. A run that is killed in here starts this step again: it depends on nothing but
     the checkpoints.
+
+    Parameters
+    ----------
+    job
+        What was computed.
+    started
+        When the run began.
+    workers
+        Rasters that are written at once; each takes the memory of a few blocks.
     """
     plan, folder = job.plan, job.folder
     staging = folder / STAGING
     staging.mkdir(exist_ok=True)
     specs = spec_of(plan)
     rows = ledger_rows(job)
-    written = [_raster(job, specs[name], staging) for name in job.graph.outputs if name in specs]
+    with ThreadPoolExecutor(workers, thread_name_prefix="mdive-write") as pool:
+        written = list(pool.map(lambda name: _raster(job, specs[name], staging), [n for n in job.graph.outputs if n in specs]))
     paths = {w.name: staging / w.path for w in written}
     if POLYGONS in plan.products:
         target = _under(staging, f"products/{POLYGONS}.parquet")
         write_polygons(target, paths["extent"], specs["extent"], plan.grid, probability_path=paths.get(PROBABILITY))
         written.append(Written(POLYGONS, f"products/{POLYGONS}.parquet", PARQUET))
+        give_memory_back()
     quality = _quality(plan, specs, paths, rows)
     partial = any(c.name == FAILED_READS and c.status != "pass" for c in quality.checks)
     write_ledger(_under(staging, "ledger.parquet"), rows)

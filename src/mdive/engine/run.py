@@ -130,7 +130,7 @@ def _work(folder: Path, runtime: Runtime, watch: Watcher) -> Report:
                 finish_pass(job, p)
             job.scratch.forget()
     watch(Progress("products", done, total, "products"))
-    finish(job, started=started)
+    finish(job, started=started, workers=runtime.workers if getattr(runtime, "in_process", False) else 1)
     shutil.rmtree(folder / SCRATCH_FOLDER, ignore_errors=True)
     shutil.rmtree(folder / STAGING, ignore_errors=True)
     watch(Progress("done", total, total, str(folder / MANIFEST)))
