@@ -3,7 +3,7 @@
 Documents are data, verbs are functions:
 
 >>> import mdive
->>> event = mdive.Event(event_class="flood", area=mdive.Area.from_bbox(-0.6, 39.2, -0.2, 39.5), window=("2024-10-28", "2024-11-08"))
+>>> event = mdive.load_event("event.yaml")  # doctest: +SKIP
 >>> plan = mdive.plan(event, catalog="planetary-computer")  # doctest: +SKIP
 >>> report = mdive.run(plan, out="valencia/")  # doctest: +SKIP
 """

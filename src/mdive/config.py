@@ -204,18 +204,6 @@ GDAL_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
 GDAL_SKIPPED: Final = ("VRT", "WMS", "WMTS", "WCS", "STACIT", "STACTA", "GTI", "HTTP", "PLMosaic", "EEDAI")
 """Drivers that open other addresses than the one they were given: an href to a .vrt would make GDAL read any file of this machine."""
 
-WORKER_ENVIRONMENT: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        # glibc keeps freed tiles otherwise, and a worker looks as if it leaked.
-        "MALLOC_TRIM_THRESHOLD_": "65536",
-        # Tiles are the parallelism; threads inside a kernel only fight each other.
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "NUMBA_NUM_THREADS": "1",
-    }
-)
-"""For processes that compute tiles; must be set before they start."""
-
 
 def gdal_settings(of: Profile) -> dict[str, str | int]:
     """Return the GDAL settings for reading (for ``rasterio.Env``), without those that the user set in the environment."""

@@ -50,6 +50,17 @@ def test_analyse_makes_few_tasks(flood):
     assert len(dict(lazy["extent"].__dask_graph__())) <= 2 * cost.tasks
 
 
+def test_one_pass_makes_two_tasks_a_tile(cases):
+    """Its evaluation and its product, and one key for the plan that all of them share."""
+    case = cases / "water-louisiana"
+    plan = mdive.plan(load_event(case / "event.yaml"), catalog=str(case / "catalog.json"), tile_size=256)
+    lazy = mdive.analyse(plan)
+    tasks = mdive.explain(plan).tasks
+    assert tasks == 16
+    for name in lazy:
+        assert len(dict(lazy[name].__dask_graph__())) <= 2 * tasks + 1
+
+
 def test_the_order_of_items_changes_nothing(flood, calm, tmp_path):
     import shutil
 

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 import mdive
-from mdive.engine import library
+from mdive.engine import named
 from mdive.engine.given import take_catalog, take_event, take_path, take_runtime
 from mdive.engine.tiling import MAX_TILES, check_size
 from mdive.errors import InputError, PluginError, UsageError
@@ -214,8 +214,8 @@ def test_an_operation_with_two_owners_belongs_to_nobody(monkeypatch, cube):
         (module_with("alpha_more", mine=make("mine")), strangers[0]),
     ]
     modules[0][0].other = modules[0][0].ndwi  # a second name of one object is no clash
-    known = list(library._modules())
-    monkeypatch.setattr(library, "_modules", lambda: iter([*modules, *known]))
+    known = list(named._modules())
+    monkeypatch.setattr(named, "_modules", lambda: iter([*modules, *known]))
     with pytest.raises(PluginError) as caught:
         mdive.apply("ndwi", cube, cube)
     assert "operation 'ndwi' has 2 owners: alpha_operations of alpha-plugin 1.0" in caught.value.message
@@ -223,7 +223,7 @@ def test_an_operation_with_two_owners_belongs_to_nobody(monkeypatch, cube):
     assert caught.value.hint == "Uninstall alpha-plugin, or switch one off with MDIVE_DISABLE_PLUGINS=alpha."
     assert "Uninstall alpha-plugin or beta-plugin" in refused(PluginError, mdive.apply, "shade", cube)
     assert "Report this to the authors of alpha-plugin" in refused(PluginError, mdive.apply, "mine", cube)
-    assert not {"ndwi", "shade", "mine"} & set(library.operations())
+    assert not {"ndwi", "shade", "mine"} & set(named.operations())
     assert mdive.apply("ndvi", cube, cube).shape == cube.shape
 
 

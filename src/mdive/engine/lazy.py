@@ -10,7 +10,7 @@ import numpy as np
 from mdive.cube import open_tree, to_geobox
 from mdive.engine.choice import ALIASES
 from mdive.engine.given import kind_of, take_plan, wrong
-from mdive.engine.library import find_operation
+from mdive.engine.named import find_operation
 from mdive.engine.pipelines import graph_of, spec_of, tiles_of
 from mdive.engine.reading import MASK, SourceReader
 from mdive.engine.tiling import check_size
@@ -116,7 +116,7 @@ def apply(name: str, *data: Any, **parameters: Any) -> Any:
     Parameters
     ----------
     name
-        An operation (``"ndwi"``) or an algorithm (``"flood.optical_index"``).
+        Name of an operation (``"ndwi"``) or of an algorithm (``mdive algorithms`` lists them).
     *data
         For an operation: its rasters in order (DataArrays or numpy arrays), or one Dataset that holds them by name. For an algorithm: one
         Dataset per phase in its order, or one DataTree with nodes ``source/phase``. Rasters are (y, x) or (time, y, x), in physical
