@@ -1,5 +1,7 @@
 """Kill it at any moment: resume gives the same bytes, and nothing looks complete that is not."""
 
+import errno
+import os
 import random
 import signal
 import subprocess
@@ -68,6 +70,15 @@ def test_a_second_run_in_one_folder_is_refused(calm, tmp_path):
     assert not (out / "plan.json").exists()
     with pytest.raises(RunFolderError, match="finished run"):
         mdive.run(calm.plan, calm.report.folder)
+
+
+def test_a_file_system_without_locks_is_no_other_run(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("mdive.engine.folder.fcntl.flock", no_locks)
+    with pytest.raises(RunFolderError, match="cannot be locked: No locks available"), locked(tmp_path):
+        pytest.fail("it was entered")
 
 
 def test_opening_nothing_is_refused(tmp_path):

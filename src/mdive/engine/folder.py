@@ -33,18 +33,23 @@ def locked(folder: Path) -> Iterator[None]:
     Raises
     ------
     RunFolderError
-        If another process holds it.
+        If another process holds it, or the file system knows no locks.
     """
     path = folder / LOCK
     with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             raise RunFolderError(
                 f"another run is at work in {folder} ({_holder(file.read())}).",
                 "Wait for it, stop it, or choose another folder with --out.",
             ) from None
+        except OSError as error:
+            raise RunFolderError(
+                f"{folder} cannot be locked: {os.strerror(error.errno or 0)}.",
+                "Its file system knows no locks, so two runs could meet there: choose another folder with --out.",
+            ) from error
         file.seek(0)
         file.truncate()
         file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}))
