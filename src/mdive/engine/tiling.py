@@ -23,6 +23,10 @@ READ_OVERHEAD = 2.0
 PROCESS_BASE = 350 * 1024**2
 """Resident bytes of a process that has imported everything and read nothing (measured 300-350 MiB)."""
 
+PRODUCTS_BASE = 640 * 1024**2
+"""Resident bytes while products are made, whatever the tiles: rasters read back, polygons, report (measured 585-707 MiB for 1,000 to
+10,000 km² at 10 m)."""
+
 DOCUMENTS = 16 * 1024**2
 """Bytes set aside for report, STAC, ledger and the headers of checkpoints (the report of a synthetic event has 60 KiB)."""
 
@@ -136,7 +140,7 @@ def tile_size(memory: float, shape: tuple[int, int], *, budget: int, workers: in
 
 def peak_memory(memory: float, size: int, halo: int, workers: int) -> int:
     """Return the bytes that a run is expected to hold at its worst moment."""
-    return int(PROCESS_BASE + workers * memory * (size + 2 * halo) ** 2)
+    return max(PRODUCTS_BASE, int(PROCESS_BASE + workers * memory * (size + 2 * halo) ** 2))
 
 
 def disk_bytes(cost: Footprint, graph: Graph, passes: Sequence[Pass], shape: tuple[int, int], size: int) -> int:
