@@ -11,6 +11,7 @@ from mdive.pipeline import Tiles, load_node
 from mdive.pipeline.graph import Graph
 from mdive.pipeline.lower import run_whole
 from mdive.pipeline.operation import fill_of
+from mdive.pipeline.strips import Arrays
 
 MARGIN = 40
 
@@ -29,7 +30,7 @@ def evaluate():
 
         def load(source, bands, window):
             cut = (..., slice(window.row + MARGIN, window.row_end + MARGIN), slice(window.col + MARGIN, window.col_end + MARGIN))
-            return {band: np.ascontiguousarray(padded[band][cut]) for band in bands}
+            return Arrays({band: np.ascontiguousarray(padded[band][cut]) for band in bands})
 
         return run_whole(Graph(outputs), grid, tiles or Tiles.regular(shape, max(shape)), load)
 

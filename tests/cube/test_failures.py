@@ -207,7 +207,7 @@ def test_files_without_projection_metadata_are_read(write, item, source, grid):
 
 def test_bugs_raise(write, item, source, grid, monkeypatch):
     asset = write("red", NUMBERS, nodata=0, **PLACE)
-    monkeypatch.setattr("mdive.cube.driver.sample", lambda *_: 1 / 0)
+    monkeypatch.setattr("mdive.cube.reader.sample", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         read_block(source(item("i", {"red": asset})), WINDOW, grid(), ["red"])
 

@@ -7,6 +7,7 @@ import pytest
 
 from mdive.model.plan import Grid
 from mdive.pipeline import Focal, Global, Local, Reduction, Tiles, add, load_node, operation
+from mdive.pipeline.strips import Arrays
 
 
 @operation(Local(), dtype="float32", over_time=True)
@@ -117,7 +118,7 @@ def world(grid):
         assert source == "s/post"
         r, c = window.row + margin, window.col + margin
         cut = (slice(None), slice(r, r + window.height), slice(c, c + window.width))
-        return {b: {"v": values, "mask": mask}[b][cut] for b in bands}
+        return Arrays({b: {"v": values, "mask": mask}[b][cut] for b in bands})
 
     return load
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import wait
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
-from odc.geo.geobox import GeoboxTiles
-from odc.loader import chunked_load, resolve_load_cfg
-from odc.loader.types import RasterBandMetadata, RasterGroupMetadata
 
 from mdive.cube.ahead import fetch_ahead
-from mdive.cube.driver import LoadState, MdiveDriver, parsed_items
 from mdive.cube.failures import ReadFailure
-from mdive.cube.grid import to_geobox
+from mdive.cube.files import environment
+from mdive.cube.plane import Plane
 from mdive.cube.prepare import PreparedSource, prepare
+from mdive.cube.reader import BandReader, LoadState
 from mdive.cube.units import NOTHING
 from mdive.errors import InputError, nearest
 from mdive.model.address import without_query
@@ -27,6 +24,9 @@ from mdive.pipeline.window import Window
 
 TABLE = 2**16
 """Numbers of a quality band that are looked up; larger ones are compared."""
+
+Stack = list[list[Plane]]
+"""What one band has on a window: by observation, the planes of its items in the plan's order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,116 @@ class Reads:
     """Bytes of decoded numbers."""
 
 
-@dataclass(frozen=True, slots=True)
 class Block:
-    """One source on one window of the grid."""
+    """One source on one window of the grid, read and not yet converted: whoever works row by row never holds all of it as floats.
 
-    window: Window
-    values: dict[str, np.ndarray]
-    """By band: float32 (time, y, x) in physical units, NaN where nothing is. Time is the source's observations, in their order."""
-    mask: np.ndarray
-    """uint16 (time, y, x): bits of ``QC_FLAGS``."""
-    failures: tuple[ReadFailure, ...] = ()
-    lost: tuple[np.ndarray, ...] = ()
-    """bool (y, x), one for each failure: the pixels that are ``read_failure`` in some observation because of it."""
-    reads: Reads = field(default_factory=Reads)
+    Attributes
+    ----------
+    window
+        Pixels in global indices.
+    failures
+        What could not be read.
+    lost
+        bool (y, x), one for each failure: the pixels that are ``read_failure`` in some observation because of it.
+    reads
+        What it cost.
+    """
+
+    def __init__(
+        self, prepared: PreparedSource, window: Window, bands: Sequence[str], stacks: Mapping[str, Stack], state: LoadState
+    ) -> None:
+        self.window = window
+        self.reads = Reads(state.bands_read, state.bytes_read)
+        self._prepared = prepared
+        self._bands = tuple(dict.fromkeys(bands))
+        self._stacks = stacks
+        self._layers = [prepared.touching(window, observation.items) for observation in prepared.source.observations]
+        footprints = {f: prepared.footprint(f.item, f.band, window) for f in state.failures}
+        self._footprints = {f: footprints[f] for f in sorted(footprints, key=lambda f: (f.item, f.band)) if footprints[f].any()}
+        self.failures = tuple(self._footprints)
+
+    @property
+    def values(self) -> dict[str, np.ndarray]:
+        """By band: float32 (time, y, x) in physical units, NaN where nothing is. Time is the source's observations, in their order."""
+        return self._whole[0]
+
+    @property
+    def mask(self) -> np.ndarray:
+        """uint16 (time, y, x): bits of ``QC_FLAGS``."""
+        return self._whole[1]
+
+    @cached_property
+    def lost(self) -> tuple[np.ndarray, ...]:
+        """By failure: where it is why nothing is known."""
+        return self._explained(self.window)[2] if self.failures else ()
+
+    def rows(self, first: int, end: int, bands: Iterable[str], *, mask: bool) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """Return some rows of some bands.
+
+        Parameters
+        ----------
+        first, end
+            Rows of the window, from 0.
+        bands
+            Which; of those that were read.
+        mask
+            Whether the mask is asked for, too. It speaks of all bands that were read.
+
+        Returns
+        -------
+        dict
+            As in ``values``.
+        np.ndarray or None
+            As in ``mask``.
+        """
+        window = Window(self.window.row + first, self.window.col, end - first, self.window.width)
+        if not mask:
+            return {band: _as_float(self._laid(band, window)) for band in bands}, None
+        values, bits, _ = self._explained(window)
+        return {band: values[band] for band in bands}, bits
+
+    @cached_property
+    def _whole(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        return self._explained(self.window)[:2]
+
+    def _laid(self, band: str, window: Window) -> np.ndarray:
+        rule = self._prepared.source.mask
+        quality = rule is not None and band == rule.band
+        stack = self._stacks[band]
+        shape = len(stack), *window.shape
+        out = np.full(shape, NOTHING, self._prepared.mask_dtype) if quality else np.full(shape, np.nan, np.float32)
+        for planes, plane_out in zip(stack, out, strict=True):
+            for number, plane in enumerate(planes):
+                plane.lay(plane_out, window, over=number > 0)
+        return out
+
+    def _explained(self, window: Window) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[np.ndarray, ...]]:
+        """Return the bands on a part of the window, why each pixel is not what it seems, and which pixels each failure cost."""
+        rule = self._prepared.source.mask
+        quality = None if rule is None else self._laid(rule.band, window)
+        values = {
+            band: _as_float(quality) if rule is not None and quality is not None and band == rule.band else self._laid(band, window)
+            for band in self._bands
+        }
+        mask = np.zeros((len(self._layers), *window.shape), dtype=np.uint16)
+        within = window.within(self.window)
+        lost = {f: np.zeros(window.shape, dtype=bool) for f in self.failures}
+        for t, layer in enumerate(self._layers):
+            absent = {band: np.isnan(value[t]) for band, value in values.items()}
+            if rule is not None and quality is not None:
+                mask[t] |= _causes(quality[t], rule)
+                absent[rule.band] = quality[t] == NOTHING
+            for band, gaps in absent.items():
+                bits = gaps * np.uint16(QC_FLAGS["nodata"])
+                for failure in self.failures:
+                    # Without its quality band an item is lost in every band.
+                    whole = rule is not None and failure.band == rule.band
+                    if failure.item in layer and (whole or failure.band == band):
+                        gone = gaps & self._footprints[failure][within]
+                        bits[gone] = QC_FLAGS["read_failure"]
+                        lost[failure] |= gone
+                mask[t] |= bits
+        return values, mask, tuple(lost.values())
 
 
 def read_block(source: Source, window: Window, grid: Grid, bands: Sequence[str]) -> Block:
@@ -88,14 +185,13 @@ def read_block(source: Source, window: Window, grid: Grid, bands: Sequence[str])
     wanted = _wanted(source, bands)
     layers = [prepared.touching(window, observation.items) for observation in source.observations]
     coming = fetch_ahead(source, window, grid, wanted)
-    driver = MdiveDriver(prepared)
-    _note_missing_assets(prepared, layers, wanted, window, driver.state)
-    planes = _load(driver, layers, wanted, window)
+    state = LoadState()
+    _note_missing_assets(prepared, layers, wanted, window, state)
+    with environment():
+        stacks = {band: [_planes(prepared, layer, band, window, state) for layer in layers] for band in wanted}
     # All that was asked for is here: what has not begun by now would fetch for nobody.
     wait([future for future in coming if not future.cancel()])
-    values = {band: _as_float(planes[band]) for band in dict.fromkeys(bands)}
-    mask, lost = _explained(prepared, layers, window, values, planes, driver.state)
-    return Block(window, values, mask, tuple(lost), tuple(lost.values()), Reads(driver.state.bands_read, driver.state.bytes_read))
+    return Block(prepared, window, bands, stacks, state)
 
 
 def _wanted(source: Source, bands: Sequence[str]) -> list[str]:
@@ -107,36 +203,12 @@ def _wanted(source: Source, bands: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*([source.mask.band] if source.mask else []), *bands]))
 
 
-def _load(driver: MdiveDriver, layers: list[list[str]], bands: list[str], window: Window) -> dict[str, np.ndarray]:
-    """Load through odc-loader: one plane per observation and band, items fused in order."""
-    prepared = driver.prepared
-    parsed = parsed_items(prepared) if any(layers) else {}
-    template = _template(prepared, bands)
-    sources = [parsed[item].resolve_bands([b for b in bands if b in prepared.bands[item]]) for layer in layers for item in layer]
-    bins, first = {}, 0
-    for t, layer in enumerate(layers):
-        if layer:
-            bins[t, 0, 0] = list(range(first, first + len(layer)))
-        first += len(layer)
-    geobox = to_geobox(prepared.grid, window)
-    loaded = chunked_load(
-        resolve_load_cfg({band: template.bands[band, 1] for band in bands}),
-        template,
-        sources,
-        bins,
-        GeoboxTiles(geobox, geobox.shape),
-        [observation.datetime.astimezone(dt.UTC).replace(tzinfo=None) for observation in prepared.source.observations],
-        driver.capture_env(),
-        driver,
-    )
-    return {band: loaded[band].values for band in bands}
-
-
-def _template(prepared: PreparedSource, bands: list[str]) -> RasterGroupMetadata:
-    mask = prepared.source.mask
-    quality = RasterBandMetadata(prepared.mask_dtype, NOTHING)
-    data = RasterBandMetadata("float32", np.nan)
-    return RasterGroupMetadata({(band, 1): quality if mask is not None and band == mask.band else data for band in bands})
+def _planes(prepared: PreparedSource, layer: Sequence[str], band: str, window: Window, state: LoadState) -> list[Plane]:
+    """Return what the items of one observation have of a band."""
+    rule = prepared.source.mask
+    dtype = prepared.mask_dtype if rule is not None and band == rule.band else "float32"
+    readers = (BandReader(prepared, prepared.bands[item][band], state) for item in layer if band in prepared.bands[item])
+    return [plane for reader in readers if (plane := reader.plane(window, dtype)) is not None]
 
 
 def _note_missing_assets(prepared: PreparedSource, layers: list[list[str]], bands: list[str], window: Window, state: LoadState) -> None:
@@ -157,39 +229,6 @@ def _as_float(plane: np.ndarray) -> np.ndarray:
     value = plane.astype(np.float32)
     value[plane == NOTHING] = np.nan
     return value
-
-
-def _explained(
-    prepared: PreparedSource,
-    layers: list[list[str]],
-    window: Window,
-    values: dict[str, np.ndarray],
-    planes: dict[str, np.ndarray],
-    state: LoadState,
-) -> tuple[np.ndarray, dict[ReadFailure, np.ndarray]]:
-    """Return why each pixel is not what it seems, and which pixels each failure cost that touched the window."""
-    rule = prepared.source.mask
-    mask = np.zeros((len(layers), *window.shape), dtype=np.uint16)
-    footprints = {f: prepared.footprint(f.item, f.band, window) for f in state.failures}
-    touched = sorted((f for f, area in footprints.items() if area.any()), key=lambda f: (f.item, f.band))
-    lost = {f: np.zeros(window.shape, dtype=bool) for f in touched}
-    for t, layer in enumerate(layers):
-        absent = {band: np.isnan(value[t]) for band, value in values.items()}
-        if rule is not None:
-            quality = planes[rule.band][t]
-            mask[t] |= _causes(quality, rule)
-            absent[rule.band] = quality == NOTHING
-        for band, gaps in absent.items():
-            bits = gaps * np.uint16(QC_FLAGS["nodata"])
-            for failure in touched:
-                # Without its quality band an item is lost in every band.
-                whole = rule is not None and failure.band == rule.band
-                if failure.item in layer and (whole or failure.band == band):
-                    gone = gaps & footprints[failure]
-                    bits[gone] = QC_FLAGS["read_failure"]
-                    lost[failure] |= gone
-            mask[t] |= bits
-    return mask, lost
 
 
 def _causes(quality: np.ndarray, rule: MaskRule) -> np.ndarray:

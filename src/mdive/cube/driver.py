@@ -1,40 +1,25 @@
-"""mdive's odc-loader driver: the only way by which pixels come in."""
+"""mdive's reader as a driver of odc-loader: ``odc.stac.load(items, driver=...)`` gives the pixels that a run sees."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pystac
 from odc.geo.geobox import GeoBox
 from odc.loader.types import BandKey, RasterBandMetadata, RasterGroupMetadata, RasterLoadParams, RasterSource
-from odc.stac import ParsedItem, parse_items
 
-from mdive.cube.failures import ReadFailure, Unreadable
-from mdive.cube.files import OpenRaster, environment, with_raster
-from mdive.cube.prepare import EVERYWHERE, PlannedBand, PreparedSource, cover
-from mdive.cube.sampling import sample
+from mdive.cube.files import environment
+from mdive.cube.prepare import PlannedBand, PreparedSource
+from mdive.cube.reader import BandReader, LoadState
 from mdive.cube.units import NOTHING
-from mdive.model.address import without_query
 from mdive.model.plan import ItemRef
 from mdive.pipeline.window import Window
 
 Roi = tuple[slice, slice]
-
-
-@dataclass
-class LoadState:
-    """What one load has met: odc-loader hands it to every reader of the load."""
-
-    failures: list[ReadFailure] = field(default_factory=list)
-    blind: set[str] = field(default_factory=set)
-    """Items whose quality band could not be read: none of their pixels may be used, for nobody knows where clouds are."""
-    bands_read: int = 0
-    bytes_read: int = 0
 
 
 class MdiveDriver:
@@ -80,13 +65,8 @@ class MdiveDriver:
         return MdiveReader(self.prepared, src.driver_data, ctx)
 
 
-class MdiveReader:
-    """Reads one band of one item."""
-
-    def __init__(self, prepared: PreparedSource, planned: PlannedBand, state: LoadState) -> None:
-        self.prepared = prepared
-        self.planned = planned
-        self.state = state
+class MdiveReader(BandReader):
+    """Reads one band of one item, as odc-loader asks for it."""
 
     def read(
         self,
@@ -96,48 +76,14 @@ class MdiveReader:
         dst: np.ndarray | None = None,  # noqa: ARG002
         selection: Any = None,  # noqa: ARG002
     ) -> tuple[Roi, np.ndarray]:
-        """Return which part of the target the band may fill, and its pixels there; an empty part where it fails."""
-        planned, dtype = self.planned, cfg.dtype or "float32"
-        window = _window_of(dst_geobox, self.prepared)
-        part = window.intersect(planned.domain)
-        nothing = np.s_[0:0, 0:0], np.empty((0, 0), dtype=dtype)
-        if part.empty or planned.item in self.state.blind:
-            return nothing
-        try:
-            pixels, size = with_raster(planned.asset.href, planned.origin, lambda raster: self._sampled(raster, part, dtype))
-        except Unreadable as error:
-            self._note(error, window)
-            return nothing
-        self.state.bands_read += 1
-        self.state.bytes_read += size
-        return part.within(window), pixels
-
-    def _sampled(self, raster: OpenRaster, part: Window, dtype: str) -> tuple[np.ndarray, int]:
-        planned, grid = self.planned, self.prepared.grid
-        if planned.asset.index > len(raster.nodata):
-            raise Unreadable("no_band", f"The file has {len(raster.nodata)} bands; band {planned.asset.index} was planned.")
-        covered = cover(raster.grid, grid) or EVERYWHERE
-        common = covered.intersect(planned.domain)
-        if common.empty or (planned.claimed is not None and planned.domain != EVERYWHERE and common != covered):
-            raise Unreadable("misplaced", "The file lies elsewhere than its catalogue says.")
-        return sample(raster, planned.asset, grid, part, dtype)
-
-    def _note(self, error: Unreadable, window: Window) -> None:
-        planned, source = self.planned, self.prepared.source
-        if source.mask is not None and planned.band == source.mask.band:
-            self.state.blind.add(planned.item)
-        self.state.failures.append(
-            ReadFailure(
-                source.key,
-                planned.item,
-                planned.band,
-                without_query(planned.asset.href),
-                window,
-                error.cause,
-                error.message,
-                error.attempts,
-            )
-        )
+        """Return which part of the target the band fills, and its pixels there; an empty part where it fails."""
+        dtype, window = cfg.dtype or "float32", _window_of(dst_geobox, self.prepared)
+        plane = self.plane(window, dtype)
+        if plane is None:
+            return np.s_[0:0, 0:0], np.empty((0, 0), dtype=dtype)
+        pixels = np.empty(plane.part.shape, dtype)
+        plane.lay(pixels, plane.part, over=False)
+        return plane.part.within(window), pixels
 
 
 class PlanParser:
@@ -161,14 +107,6 @@ class PlanParser:
     def driver_data(self, md: Any, band_key: BandKey) -> PlannedBand | None:
         """Return what is planned for one band of an item."""
         return self.prepared.bands[md.id].get(band_key[0])
-
-
-def parsed_items(prepared: PreparedSource) -> dict[str, ParsedItem]:
-    """Return the items of a source as odc-stac parses them, by id; parsed once."""
-    if not prepared.parsed and prepared.items:
-        parsed = parse_items(map(stac_item, prepared.items.values()), md_plugin=PlanParser(prepared))
-        prepared.parsed.update({item.id: item for item in parsed})
-    return prepared.parsed
 
 
 def stac_item(item: ItemRef) -> pystac.Item:

@@ -1,4 +1,4 @@
-"""A source made ready for one grid: where each of its items may have pixels, and the same items as odc-stac knows them."""
+"""A source made ready for one grid: where each of its items may have pixels."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import shapely
@@ -41,7 +40,7 @@ EVERYWHERE = Window(-(2**40), -(2**40), 2**41, 2**41)
 
 @dataclass(frozen=True, slots=True)
 class PlannedBand:
-    """One band of one item, as odc-loader carries it to the reader."""
+    """One band of one item, as the reader needs it."""
 
     item: str
     band: str
@@ -67,8 +66,6 @@ class PreparedSource:
     """Item id -> target pixels that any of its bands may fill."""
     mask_dtype: str
     """Integer type that holds every number of the quality band, and -1."""
-    parsed: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """Item id -> odc-stac's ParsedItem, filled by the driver."""
 
     def touching(self, window: Window, items: Iterable[str]) -> list[str]:
         """Return those items that may have pixels in a window, in the order given."""

@@ -9,8 +9,9 @@ import numpy as np
 
 from mdive.cube.files import OpenRaster
 from mdive.cube.kernels import block_mean, gather_bilinear, gather_mean, gather_nearest
+from mdive.cube.plane import Plane, whole_plane
 from mdive.cube.relation import Nested, Warp, relate
-from mdive.cube.units import NOTHING, discrete, is_discrete, meaning, physical
+from mdive.cube.units import NOTHING, discrete, is_discrete, is_tabled, meaning, meaning_table, physical
 from mdive.model.plan import AssetRef, Grid
 from mdive.pipeline.window import Window
 
@@ -24,7 +25,7 @@ Span = tuple[int, int]
 """First row (or column) and the one after the last."""
 
 
-def sample(raster: OpenRaster, asset: AssetRef, grid: Grid, window: Window, dtype: str) -> tuple[np.ndarray, int]:
+def sample(raster: OpenRaster, asset: AssetRef, grid: Grid, window: Window, dtype: str) -> tuple[Plane | None, int]:
     """Return one band of a file on a window of the target grid.
 
     Parameters
@@ -40,8 +41,8 @@ def sample(raster: OpenRaster, asset: AssetRef, grid: Grid, window: Window, dtyp
 
     Returns
     -------
-    np.ndarray
-        (y, x) of the window's shape.
+    Plane or None
+        None where the file has no pixel in the window.
     int
         Bytes of stored numbers that were read.
 
@@ -52,9 +53,7 @@ def sample(raster: OpenRaster, asset: AssetRef, grid: Grid, window: Window, dtyp
     Pixels off the file are nothing.
     """
     task = _Sampling(raster, asset, grid, dtype)
-    out = np.empty(window.shape, dtype=dtype)
-    task.fill(out, window)
-    return out, task.bytes_read
+    return task.plane(window), task.bytes_read
 
 
 class _Sampling:
@@ -69,14 +68,35 @@ class _Sampling:
         self.relation = relate(raster.grid, grid)
         self.bytes_read = 0
 
-    def fill(self, out: np.ndarray, window: Window) -> None:
+    def plane(self, window: Window) -> Plane | None:
         relation = self.relation
+        if isinstance(relation, Nested) and not self._averages(relation):
+            part = _overlap(window, relation)
+            if part.empty:
+                return None
+            if not _too_much(*_spans(window, relation), window):
+                return self._shown(part, window, relation)
+        out = np.empty(window.shape, dtype=self.dtype)
         if isinstance(relation, Nested):
             self._halved(out, window, relation, self._nested)
         elif self.continuous and relation.samples != (1, 1):
             self._halved(out, window, relation, self._mean)
         else:
             self._halved(out, window, relation, self._point)
+        return whole_plane(window, out)
+
+    def _averages(self, relation: Nested) -> bool:
+        return self.continuous and (relation.rows.shrink, relation.cols.shrink) != (1, 1)
+
+    def _shown(self, part: Window, window: Window, relation: Nested) -> Plane:
+        """Return pixels that show stored numbers as they are, once or repeated."""
+        rows, cols = _spans(window, relation)
+        r = (relation.rows.index(part.row, part.row_end) - rows[0]).astype(np.int32)
+        c = (relation.cols.index(part.col, part.col_end) - cols[0]).astype(np.int32)
+        stored = self._read(rows, cols)
+        if is_tabled(stored.dtype):
+            return Plane(part, stored.view(f"u{stored.dtype.itemsize}"), meaning_table(stored.dtype.str, self.means, self.dtype), r, c)
+        return Plane(part, self._meant(stored), None, r, c)
 
     def _halved(self, out: np.ndarray, window: Window, relation: Nested | Warp, step: Callable[..., bool]) -> None:
         """Run a step on the window or, where it declines because it would hold too much, on its halves."""
@@ -92,29 +112,19 @@ class _Sampling:
             self._halved(out[part.within(window)], part, relation, step)
 
     def _nested(self, out: np.ndarray, window: Window, relation: Nested) -> bool:
-        height, width = relation.source.shape
-        rows = relation.rows.span(window.row, window.row_end, height)
-        cols = relation.cols.span(window.col, window.col_end, width)
+        rows, cols = _spans(window, relation)
         if _too_much(rows, cols, window):
             return False
         out[...] = self.nothing
         if rows[0] >= rows[1] or cols[0] >= cols[1]:
             return True
-        pixels = self._decoded(rows, cols)
-        shrink = relation.rows.shrink, relation.cols.shrink
-        if self.continuous and shrink != (1, 1):
+        if self._averages(relation):
+            shrink = relation.rows.shrink, relation.cols.shrink
             top = window.row * shrink[0] + relation.rows.offset - rows[0]
             left = window.col * shrink[1] + relation.cols.offset - cols[0]
-            out[...] = block_mean(pixels, top, left, *shrink, window.shape)
-            return True
-        r, c = relation.rows.index(window.row, window.row_end), relation.cols.index(window.col, window.col_end)
-        on_rows, on_cols = np.flatnonzero((r >= 0) & (r < height)), np.flatnonzero((c >= 0) & (c < width))
-        if on_rows.size and on_cols.size:
-            target = np.s_[on_rows[0] : on_rows[-1] + 1, on_cols[0] : on_cols[-1] + 1]
-            if relation.same_pixels:
-                out[target] = pixels
-            else:
-                out[target] = pixels.take(r[on_rows] - rows[0], axis=0).take(c[on_cols] - cols[0], axis=1)
+            out[...] = block_mean(self._decoded(rows, cols), top, left, *shrink, window.shape)
+        elif not (part := _overlap(window, relation)).empty:
+            self._shown(part, window, relation).lay(out, window, over=False)
         return True
 
     def _point(self, out: np.ndarray, window: Window, relation: Warp) -> bool:
@@ -161,9 +171,38 @@ class _Sampling:
         return True
 
     def _decoded(self, rows: Span, cols: Span) -> np.ndarray:
+        return self._meant(self._read(rows, cols))
+
+    def _read(self, rows: Span, cols: Span) -> np.ndarray:
         stored = self.raster.read(self.index, rows, cols)
         self.bytes_read += stored.nbytes
+        return stored
+
+    def _meant(self, stored: np.ndarray) -> np.ndarray:
         return discrete(stored, self.means, self.dtype) if self.whole else physical(stored, self.means)
+
+
+def _spans(window: Window, relation: Nested) -> tuple[Span, Span]:
+    height, width = relation.source.shape
+    return relation.rows.span(window.row, window.row_end, height), relation.cols.span(window.col, window.col_end, width)
+
+
+def _overlap(window: Window, relation: Nested) -> Window:
+    """Return the pixels of a window whose centre lies on the file."""
+    height, width = relation.source.shape
+    (top, bottom), (left, right) = (
+        _inside(axis.index(*edges), length)
+        for axis, edges, length in (
+            (relation.rows, (window.row, window.row_end), height),
+            (relation.cols, (window.col, window.col_end), width),
+        )
+    )
+    return Window(window.row + top, window.col + left, bottom - top, right - left)
+
+
+def _inside(index: np.ndarray, length: int) -> Span:
+    on = np.flatnonzero((index >= 0) & (index < length))
+    return (int(on[0]), int(on[-1]) + 1) if on.size else (0, 0)
 
 
 def _span(at: np.ndarray, length: int, margin: int) -> Span:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,8 +48,8 @@ def physical(stored: np.ndarray, means: Meaning) -> np.ndarray:
     Nodata and the valid range are tested on the stored number; then come scale and offset; then dB and amplitude become linear power,
     because means, filters and differences are right in power only. A power that is not positive is no measurement.
     """
-    if stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2:
-        return look_up(stored.view(f"u{stored.dtype.itemsize}"), _table(stored.dtype.str, means))
+    if is_tabled(stored.dtype):
+        return look_up(stored.view(f"u{stored.dtype.itemsize}"), meaning_table(stored.dtype.str, means, "float32"))
     return _convert(stored, means)
 
 
@@ -91,8 +91,24 @@ def _valid(stored: np.ndarray, means: Meaning) -> np.ndarray:
     return valid
 
 
+def is_tabled(dtype: np.dtype[Any]) -> bool:
+    """Return whether all numbers of a type fit into a table: integers of 8 or 16 bits."""
+    return dtype.kind in "iu" and dtype.itemsize <= 2
+
+
 @lru_cache(maxsize=64)
-def _table(dtype: str, means: Meaning) -> np.ndarray:
-    """Return the physical quantity of each number that 8 or 16 bits can hold: exact, and one load per pixel."""
-    stored = np.dtype(dtype)
-    return _convert(np.arange(256**stored.itemsize, dtype=f"u{stored.itemsize}").view(stored), means)
+def meaning_table(stored: str, means: Meaning, dtype: str) -> np.ndarray:
+    """Return what each number that 8 or 16 bits can hold means, in the order of its bits: exact, and one load per pixel.
+
+    Parameters
+    ----------
+    stored
+        Type of the numbers.
+    means
+        What they mean.
+    dtype
+        ``float32``: physical quantities. An integer type: classes or bits.
+    """
+    kind = np.dtype(stored)
+    numbers = np.arange(256**kind.itemsize, dtype=f"u{kind.itemsize}").view(kind)
+    return _convert(numbers, means) if dtype == "float32" else discrete(numbers, means, dtype)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from mdive.model.event import Event
 from mdive.model.flags import QC_FLAGS
 from mdive.model.plan import Plan, Source, source_by_key
 from mdive.pipeline import Window
+from mdive.pipeline.strips import Arrays, Bands
 
 MASK = "mask"
 """Name of the cause plane among a source's bands."""
@@ -24,6 +26,19 @@ def bands_read(source: Source, bands: Sequence[str]) -> list[str]:
     """
     wanted = [b for b in bands if b != MASK]
     return list(source.bands) if MASK in bands or not wanted else wanted
+
+
+@dataclass(frozen=True, slots=True)
+class _BlockBands:
+    """A block of the cube as the heart knows bands: the cause plane is one of them."""
+
+    block: Block
+
+    def rows(self, first: int, end: int, bands: Iterable[str]) -> Mapping[str, np.ndarray]:
+        """Return rows [first, end) of some bands."""
+        names = list(bands)
+        values, mask = self.block.rows(first, end, [b for b in names if b != MASK], mask=MASK in names)
+        return values if mask is None else {**values, MASK: mask}
 
 
 class SourceReader:
@@ -44,16 +59,16 @@ class SourceReader:
         self._area = Event.model_validate(plan.event).area.geometry
         self._failures: dict[tuple[str, str, str], tuple[ReadFailure, int]] = {}
 
-    def __call__(self, source: str, bands: Sequence[str], window: Window) -> Mapping[str, np.ndarray]:
-        """Read bands of a source as (time, y, x); the band ``mask`` is the cause plane."""
+    def __call__(self, source: str, bands: Sequence[str], window: Window) -> Bands:
+        """Read bands of a source, (time, y, x) each; the band ``mask`` is the cause plane."""
         found = self._sources[source]
         if not found.observations:
             empty = np.full((1, *window.shape), np.nan, dtype="float32")
             nothing = np.full((1, *window.shape), QC_FLAGS["nodata"], dtype="uint16")
-            return {b: nothing if b == MASK else empty for b in bands}
+            return Arrays({b: nothing if b == MASK else empty for b in bands})
         block = read_block(found, window, self._grid, bands_read(found, bands))
         self._note(block)
-        return {b: block.mask if b == MASK else block.values[b] for b in bands}
+        return _BlockBands(block)
 
     def _note(self, block: Block) -> None:
         own = self._core.intersect(block.window)

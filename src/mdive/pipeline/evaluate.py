@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,13 +15,14 @@ from mdive.model.plan import Grid
 from mdive.pipeline.locality import Focal, Global, Reduction
 from mdive.pipeline.operation import Node, Operation, fill_of
 from mdive.pipeline.passes import Pass
+from mdive.pipeline.strips import Bands, Steps, Stretch, steps_of, strips_of
 from mdive.pipeline.window import Tiles, Window
 
 
 class Loader(Protocol):
-    """Reads bands of one source: band name -> (time, y, x) over the window."""
+    """Reads bands of one source over a window."""
 
-    def __call__(self, source: str, bands: Sequence[str], window: Window) -> Mapping[str, np.ndarray]:
+    def __call__(self, source: str, bands: Sequence[str], window: Window) -> Bands:
         """Return the bands over the window."""
         ...
 
@@ -75,13 +76,13 @@ def evaluate_tile(
     base = tiles.owned(index, pass_.margin)
     blocks: dict[str, np.ndarray] = {}
     extent = {key: base.expand(halo) for key, halo in pass_.halo.items()}
-    uses = _uses(pass_)
+    steps = steps_of(pass_)
+    uses = _uses(pass_, steps)
     result = TileResult()
 
-    for source, nodes, window in loads_of(pass_, tiles, index):
-        bands = load(source, [n.band for n in nodes], window)
-        for node in nodes:
-            blocks[node.key] = _cut(bands[node.band], window, extent[node.key])
+    bands = {source: (window, load(source, [n.band for n in nodes], window)) for source, nodes, window in loads_of(pass_, tiles, index)}
+    for node in steps.whole:
+        blocks[node.key] = _load_whole(node, *bands[node.source], extent[node.key])
     for node in pass_.fetched:
         blocks[node.key] = fetch(node, extent[node.key])
 
@@ -93,22 +94,29 @@ def evaluate_tile(
         if any(k.key == node.key for k in pass_.kept):
             result.kept[node.key] = _cut(block, extent[node.key], base)
 
-    def release(node: Node) -> None:
-        for source in node.inputs:
+    def release(nodes: Iterable[Node | None]) -> None:
+        for source in nodes:
             if source is not None and source.key in uses:
                 uses[source.key] -= 1
                 if uses[source.key] == 0:
                     blocks.pop(source.key, None)
 
-    for node in pass_.nodes:
-        if node.operation is not None:
-            if isinstance(node.operation.locality, Global):
-                value = _apply(node, mapped(node.key), states[node.key], core, extent[node.key], grid)
-            else:
-                value = _compute(node, blocks, extent, states, grid)
-                release(node)
-            blocks[node.key] = value
+    for node in steps.whole:
         settle(node)
+    for step in steps.order:
+        if isinstance(step, Stretch):
+            blocks.update(_evaluate_stretch(step, base.expand(step.halo), bands, blocks, extent, states, grid))
+            for node in step.nodes:
+                if node.key in step.whole:
+                    settle(node)
+            release(step.given)
+        elif step.operation is not None and isinstance(step.operation.locality, Global):
+            blocks[step.key] = _apply(step, mapped(step.key), states[step.key], core, extent[step.key], grid)
+            settle(step)
+        else:
+            blocks[step.key] = _compute(step, blocks, extent, states, grid)
+            release(step.inputs)
+            settle(step)
 
     for node in (*pass_.reductions, *pass_.maps):
         arguments = [_argument(n, blocks, extent, core, states) for n in node.inputs]
@@ -118,7 +126,7 @@ def evaluate_tile(
             kept, value = value
             result.maps[node.key] = np.ascontiguousarray(kept, dtype=node.operation.locality.kept_dtype)
         result.parts[node.key] = value
-        release(node)
+        release(node.inputs)
     return result
 
 
@@ -170,13 +178,14 @@ def compute_whole(operation: Operation, rasters: Sequence[Any], parameters: Mapp
     return value
 
 
-def _uses(pass_: Pass) -> dict[str, int]:
+def _uses(pass_: Pass, steps: Steps) -> dict[str, int]:
+    """Return how many steps use each raster of the tile."""
     uses: dict[str, int] = {}
-    for node in (*pass_.nodes, *pass_.reductions, *pass_.maps):
-        if isinstance(node.operation, Operation) and not (isinstance(node.operation.locality, Global) and node in pass_.applied):
-            for source in node.inputs:
-                if source is not None:
-                    uses[source.key] = uses.get(source.key, 0) + 1
+    users = [step.given if isinstance(step, Stretch) else step.inputs for step in steps.order if step not in pass_.applied]
+    for inputs in (*users, *(n.inputs for n in (*pass_.reductions, *pass_.maps))):
+        for source in inputs:
+            if source is not None:
+                uses[source.key] = uses.get(source.key, 0) + 1
     return uses
 
 
@@ -198,6 +207,57 @@ def _argument(
     if node.kind == "state":
         return states[node.key]
     return _cut(blocks[node.key], extent[node.key], window)
+
+
+def _load_whole(node: Node, window: Window, bands: Bands, want: Window) -> np.ndarray:
+    """Return a load as a raster, converted in strips."""
+    out: np.ndarray | None = None
+    for strip in strips_of(want):
+        rows = bands.rows(*_rows(strip, window), [node.band])[node.band]
+        if out is None:
+            out = np.empty((*rows.shape[:-2], *want.shape), rows.dtype)
+        out[(..., *strip.within(want))] = rows[..., want.col - window.col : want.col_end - window.col]
+    assert out is not None
+    return out
+
+
+def _evaluate_stretch(
+    stretch: Stretch,
+    window: Window,
+    bands: Mapping[str, tuple[Window, Bands]],
+    blocks: Mapping[str, np.ndarray],
+    extent: Mapping[str, Window],
+    states: Mapping[str, Any],
+    grid: Grid,
+) -> dict[str, np.ndarray]:
+    """Return those results of a stretch that are needed as rasters of the tile."""
+    wanted: dict[str, list[str]] = {}
+    for node in stretch.given:
+        if node.is_load and node.key not in blocks:
+            wanted.setdefault(node.source, []).append(node.band)
+    whole: dict[str, np.ndarray] = {}
+    for strip in strips_of(window):
+        values: dict[str, np.ndarray] = {}
+        loaded = {source: bands[source][1].rows(*_rows(strip, bands[source][0]), names) for source, names in wanted.items()}
+        for node in stretch.given:
+            if node.key in blocks:
+                values[node.key] = _cut(blocks[node.key], extent[node.key], strip)
+            else:
+                have = bands[node.source][0]
+                values[node.key] = _cut(loaded[node.source][node.band], Window(strip.row, have.col, strip.height, have.width), strip)
+        here = dict.fromkeys([*values, *(n.key for n in stretch.nodes)], strip)
+        for node in stretch.nodes:
+            values[node.key] = _compute(node, values, here, states, grid)
+            if node.key in stretch.whole:
+                value = values[node.key]
+                if node.key not in whole:
+                    whole[node.key] = np.empty((*value.shape[:-2], *window.shape), value.dtype)
+                whole[node.key][(..., *strip.within(window))] = value
+    return whole
+
+
+def _rows(strip: Window, window: Window) -> tuple[int, int]:
+    return strip.row - window.row, strip.row_end - window.row
 
 
 def _compute(

@@ -16,6 +16,7 @@ from mdive.pipeline.graph import Graph
 from mdive.pipeline.lower import NOTHING, Blocks, run_whole, to_dask
 from mdive.pipeline.operation import Node, Operation, constant_node, fill_of, load_node
 from mdive.pipeline.passes import Pass
+from mdive.pipeline.strips import Arrays
 from mdive.pipeline.window import Tiles, Window
 
 if TYPE_CHECKING:
@@ -153,13 +154,13 @@ def _like(value: Any, rasters: Sequence[Any], first: xr.DataArray) -> Any:
 
 
 def _loader(arrays: Mapping[tuple[str, str], np.ndarray]) -> Loader:
-    def load(source: str, bands: Sequence[str], window: Window) -> dict[str, np.ndarray]:
+    def load(source: str, bands: Sequence[str], window: Window) -> Arrays:
         result = {}
         for band in bands:
             array = arrays[source, band]
             whole = Window(0, 0, *array.shape[-2:])
             result[band] = Blocks(fill_of(str(array.dtype)), str(array.dtype), [(whole, array)]).read(window)
-        return result
+        return Arrays(result)
 
     return load
 
@@ -175,7 +176,7 @@ class _ChunkLoader:
             (source, band): Blocks(fill_of(dtype), dtype, list(zip(windows, chunks, strict=True)))
             for (source, band, dtype, windows), chunks in zip(self.index, arguments, strict=True)
         }
-        return lambda source, bands, window: {b: blocks[source, b].read(window) for b in bands}
+        return lambda source, bands, window: Arrays({b: blocks[source, b].read(window) for b in bands})
 
 
 def _lazy(graph: Graph, grid: Grid, rasters: Rasters, like: xr.DataArray, times: int, constants: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from mdive.pipeline.locality import Focal, Global, Local, Reduction
 from mdive.pipeline.operation import Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Pass:
     """One walk over the tiles."""
 

@@ -1,0 +1,88 @@
+"""One band of one item where it meets a window: numbers as the file stores them, what they mean, and which of them each pixel shows.
+
+Nothing is converted before somebody asks for rows. A stored number of 16 bits then costs one look into a table, and a band that is coarser than
+the grid is never written out at the grid's size.
+"""
+
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+# ruff: noqa: ANN001, ANN202
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+
+from mdive.cube.units import NOTHING
+from mdive.pipeline.window import Window
+
+_jit = numba.njit(nogil=True, cache=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plane:
+    """One band of one item on a window of the target grid."""
+
+    part: Window
+    """The target pixels that it has numbers for."""
+    stored: np.ndarray[Any, Any]
+    """(r, c): numbers of the file, or of the target itself."""
+    table: np.ndarray[Any, Any] | None
+    """What each stored number means; None where ``stored`` is the meaning."""
+    rows: np.ndarray[Any, Any]
+    """Index into ``stored`` of each row of the part."""
+    cols: np.ndarray[Any, Any]
+
+    def lay(self, out: np.ndarray[Any, Any], window: Window, *, over: bool) -> None:
+        """Write its pixels into an array that covers a window.
+
+        Parameters
+        ----------
+        out
+            (y, x) of the window's shape: float32, NaN where nothing is yet; or integers, ``NOTHING``.
+        window
+            Target pixels.
+        over
+            Whether something may be there already, which stays: the first valid number of several items counts.
+        """
+        common = self.part.intersect(window)
+        if common.empty:
+            return
+        rows, cols = common.within(self.part)
+        target = out[common.within(window)]
+        kernel = _lay_numbers if out.dtype.kind == "f" else _lay_codes
+        kernel(self.stored, self.table, self.rows[rows], self.cols[cols], target, over)
+
+
+def whole_plane(part: Window, numbers: np.ndarray[Any, Any]) -> Plane:
+    """Return the plane of numbers that lie on the target grid already."""
+    return Plane(part, numbers, None, np.arange(part.height, dtype=np.int32), np.arange(part.width, dtype=np.int32))
+
+
+@_jit
+def _lay_numbers(stored, table, rows, cols, out, over):
+    for i in range(out.shape[0]):
+        r = rows[i]
+        if over:
+            for j in range(out.shape[1]):
+                if np.isnan(out[i, j]):
+                    out[i, j] = stored[r, cols[j]] if table is None else table[stored[r, cols[j]]]
+        elif i > 0 and r == rows[i - 1]:
+            out[i, :] = out[i - 1, :]
+        else:
+            for j in range(out.shape[1]):
+                out[i, j] = stored[r, cols[j]] if table is None else table[stored[r, cols[j]]]
+
+
+@_jit
+def _lay_codes(stored, table, rows, cols, out, over):
+    for i in range(out.shape[0]):
+        r = rows[i]
+        if not over and i > 0 and r == rows[i - 1]:
+            out[i, :] = out[i - 1, :]
+            continue
+        for j in range(out.shape[1]):
+            if not over or out[i, j] == NOTHING:
+                out[i, j] = stored[r, cols[j]] if table is None else table[stored[r, cols[j]]]
