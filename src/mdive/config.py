@@ -116,6 +116,12 @@ def block_store_bytes(of: Profile) -> int:
     return of.block_store if given is None else max(given, 0)
 
 
+def allowed_hosts() -> tuple[str, ...] | None:
+    """Return the servers that files may come from, as patterns such as ``*.example.org``: ``MDIVE_HOSTS``; None where any may."""
+    given = os.environ.get("MDIVE_HOSTS", "").replace(",", " ").lower().split()
+    return tuple(given) or None
+
+
 def available_memory() -> int:
     """Return how many bytes this process may still take: free on the machine, within its control groups and its address-space limit."""
     import psutil
@@ -186,18 +192,8 @@ GDAL_SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
         # No listing of the folder beside each file: one request instead of two, and no sidecar of a stranger.
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-        # Two, because mdive's reader retries as well (with a new URL, for GDAL remembers a failed one) and attempts multiply.
-        "GDAL_HTTP_MAX_RETRY": "2",
-        "GDAL_HTTP_RETRY_DELAY": "0.5",
-        "GDAL_HTTP_RETRY_CODES": "429,500,502,503,504",
-        # GDAL has no time limit of its own: a server that stalls would stall the run.
-        "GDAL_HTTP_TIMEOUT": "60",
-        "GDAL_HTTP_CONNECTTIMEOUT": "10",
-        "GDAL_HTTP_LOW_SPEED_TIME": "30",
-        "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
-        "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-        "CPL_VSIL_CURL_CACHE_SIZE": str(64 * MIB),
-        # GDAL_NUM_THREADS stays unset: with it, GDAL before 3.12 does not retry anything.
+        # GDAL never speaks to a network here; should a driver try to, nothing of such a name exists for it.
+        "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
     }
 )
 
@@ -283,3 +279,20 @@ def find_kernel_cache() -> None:
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
     if "numba" in sys.modules:
         sys.modules["numba"].config.reload_config()
+
+
+def kernel_folder() -> Path | None:
+    """Return the folder for the source of compiled loops, this user's alone; None where nothing can be written.
+
+    It lies in numba's own folder (``NUMBA_CACHE_DIR``) where one is set, else in the user's cache (``XDG_CACHE_HOME``).
+    """
+    numba, cache = os.environ.get("NUMBA_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME")
+    home = Path(numba) if numba else (Path(cache) if cache else Path("~/.cache").expanduser()) / "mdive"
+    folder = home / "fused"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        status = folder.lstat()
+    except OSError:
+        return None
+    mine = not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
+    return folder if stat.S_ISDIR(status.st_mode) and mine and os.access(folder, os.W_OK) else None

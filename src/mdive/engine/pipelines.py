@@ -74,7 +74,8 @@ def trace(spec: AlgorithmSpec, reference: AlgorithmRef, sources: tuple[Source, .
     looking = [by_key[k] for p, k in sorted(reference.sources.items()) if p != "static" or len(reference.sources) == 1]
     unobserved = sorted(c.value for c in specs["extent"].classes if c.role == "unobserved")
     inside = in_area(nodes["extent"], area=area)
-    nodes[CAUSE.name] = cause_plane(nodes["extent"], nodes["qc"], unobserved=unobserved, footprints=[_footprints(s) for s in looking])
+    seen = in_footprints(nodes["extent"], footprints=[_footprints(s) for s in looking])
+    nodes[CAUSE.name] = cause_plane(nodes["extent"], nodes["qc"], seen, unobserved=unobserved)
     clips = {"uint8": clip_class, "uint16": clip_bits, "int16": clip_class, "float32": clip_float}
     return Graph({name: clips[specs[name].dtype](nodes[name], inside) for name in dict.fromkeys(products)})
 
@@ -114,9 +115,26 @@ def _shape(wkt: str) -> Any:
     return shapely.from_wkt(wkt)
 
 
+CELL = 512
+"""Pixels of a side of the squares for which it is remembered whether they lie inside an area, outside, or on its edge."""
+
+
 def _mask(wkt: str, grid: Grid, window: Window) -> np.ndarray:
+    rows, cols = range(window.row // CELL, (window.row_end - 1) // CELL + 1), range(window.col // CELL, (window.col_end - 1) // CELL + 1)
+    found = {_uniform(wkt, grid, r, c) for r in rows for c in cols}
+    if len(found) == 1 and None not in found:
+        return np.full(window.shape, found.pop(), dtype=bool)
+    return np.asarray(area_mask(_shape(wkt), grid, window))
+
+
+@lru_cache(maxsize=2**16)
+def _uniform(wkt: str, grid: Grid, row: int, col: int) -> bool | None:
+    """Return whether all pixels of a square lie inside (True) or outside (False); None on an edge."""
     shape = _shape(wkt)
-    return np.zeros(window.shape, dtype=bool) if shape.is_empty else np.asarray(area_mask(shape, grid, window))
+    if shape.is_empty:
+        return False
+    inside = area_mask(shape, grid, Window(row * CELL, col * CELL, CELL, CELL))
+    return bool(inside[0, 0]) if inside.all() or not inside.any() else None
 
 
 @operation(Local(), dtype="bool")
@@ -154,10 +172,18 @@ _PRECEDENCE = (
 """Flag and value of ``CAUSES``, the last one that applies wins: a failed read is the gravest, because it is ours to mend."""
 
 
-@operation(Local(), dtype="uint8")
-def cause_plane(
-    extent: np.ndarray, qc: np.ndarray, /, *, unobserved: list[int], footprints: list[str], grid: Grid, window: Window
-) -> np.ndarray:
+@operation(Local(), dtype="bool")
+def in_footprints(like: np.ndarray, /, *, footprints: list[str], grid: Grid, window: Window) -> np.ndarray:
+    """Whether all sources have an acquisition at a pixel: WKT (longitude, latitude) of what each source's items cover."""
+    del like
+    inside = np.ones(window.shape, dtype=bool)
+    for footprint in footprints:
+        inside &= _mask(footprint, grid, window)
+    return inside
+
+
+@operation(Local(), dtype="uint8", version=2)
+def cause_plane(extent: np.ndarray, qc: np.ndarray, acquired: np.ndarray, /, *, unobserved: list[int]) -> np.ndarray:
     """Return why each pixel of a class raster says nothing (values of ``CAUSES``; 0 where it says something).
 
     Parameters
@@ -166,22 +192,18 @@ def cause_plane(
         Class raster, uint8 (y, x).
     qc
         Bits of ``QC_FLAGS``, uint16 (y, x).
+    acquired
+        Whether there is an acquisition of every source, boolean (y, x).
     unobserved
         Class values that mean *not observed*.
-    footprints
-        WKT (longitude, latitude) of what each source's items cover: a pixel outside one of them had no acquisition.
-    grid, window
-        Where the block lies.
     """
-    silent = np.isin(extent, np.array([*unobserved, 255], dtype="uint8"))
+    silent = extent == np.uint8(255)
+    for value in unobserved:
+        silent = silent | (extent == np.uint8(value))
     cause = np.where(silent, np.uint8(7), np.uint8(0))
     for name, value in _PRECEDENCE:
-        cause[silent & ((qc & QC_FLAGS[name]) != 0)] = value
-    no_data = silent & (cause == 2)
-    if no_data.any():
-        for footprint in footprints:
-            cause[no_data & ~_mask(footprint, grid, window)] = 1
-    return cause
+        cause = np.where(silent & ((qc & np.uint16(QC_FLAGS[name])) != 0), np.uint8(value), cause)
+    return np.where((cause == 2) & ~acquired, np.uint8(1), cause)
 
 
 def spec_of(plan: Plan) -> Mapping[str, RasterSpec]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from mdive.errors import KernelError
 from mdive.model.plan import Grid
+from mdive.pipeline.fuse import Fused, fused
 from mdive.pipeline.locality import Focal, Global, Reduction
 from mdive.pipeline.operation import Node, Operation, fill_of
 from mdive.pipeline.passes import Pass
@@ -235,7 +236,9 @@ def _evaluate_stretch(
     for node in stretch.given:
         if node.is_load and node.key not in blocks:
             wanted.setdefault(node.source, []).append(node.band)
+    keys = [n.key for n in (*stretch.given, *stretch.nodes)]
     whole: dict[str, np.ndarray] = {}
+    plan: tuple[Node | Fused, ...] | None = None
     for strip in strips_of(window):
         values: dict[str, np.ndarray] = {}
         loaded = {source: bands[source][1].rows(*_rows(strip, bands[source][0]), names) for source, names in wanted.items()}
@@ -245,14 +248,17 @@ def _evaluate_stretch(
             else:
                 have = bands[node.source][0]
                 values[node.key] = _cut(loaded[node.source][node.band], Window(strip.row, have.col, strip.height, have.width), strip)
-        here = dict.fromkeys([*values, *(n.key for n in stretch.nodes)], strip)
-        for node in stretch.nodes:
-            values[node.key] = _compute(node, values, here, states, grid)
-            if node.key in stretch.whole:
-                value = values[node.key]
-                if node.key not in whole:
-                    whole[node.key] = np.empty((*value.shape[:-2], *window.shape), value.dtype)
-                whole[node.key][(..., *strip.within(window))] = value
+        here = dict.fromkeys(keys, strip)
+        plan = plan or fused(stretch, values, states, pixels=grid.shape[0] * grid.shape[1])
+        for step in plan:
+            if isinstance(step, Fused):
+                values.update(step.run(values, whole, strip, window))
+                continue
+            values[step.key] = value = _compute(step, values, here, states, grid)
+            if step.key in stretch.whole:
+                if step.key not in whole:
+                    whole[step.key] = np.empty((*value.shape[:-2], *window.shape), value.dtype)
+                whole[step.key][(..., *strip.within(window))] = value
     return whole
 
 
