@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
+import os
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,9 @@ import rioxarray
 from rio_cogeo.cogeo import cog_validate
 
 from mdive.errors import KernelError, RunFolderError
-from mdive.products import raster, write_cog
+from mdive.model.product import RasterSpec
+from mdive.products import cog, raster, tiff, write_cog
+from mdive.products.tiff import Image
 
 KINDS = ("extent", "probability", "uncertainty", "qc")
 
@@ -50,7 +55,47 @@ def test_what_was_given_is_what_is_read(tmp_path, specs, make_grid, save, pictur
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tif"]
 
 
-@pytest.mark.parametrize("shape", [(3000, 1), (2000, 3), (1, 3000)])
+MEASURED = [
+    ("uint8", 255),
+    ("uint8", None),
+    ("uint16", 0),
+    ("int16", -9999),
+    ("float32", "nan"),
+    ("float32", -9999),
+]
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), MEASURED)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1999), (511, 513), (1031, 797)])
+def test_every_type_of_number_is_read_by_others_as_it_was_given(tmp_path, make_grid, save, dtype, nodata, shape):
+    """Noise over the whole range of the type: each predictor wraps, each byte of a number matters."""
+    rng = np.random.default_rng(5)
+    if dtype == "float32":
+        array = (rng.normal(0, 1, shape) * 10.0 ** rng.integers(-30, 30, shape)).astype(np.float32)
+        array[rng.random(shape) < 0.1] = np.nan
+    else:
+        limits = np.iinfo(dtype)
+        array = rng.integers(limits.min, limits.max, shape, endpoint=True).astype(dtype)
+    spec = RasterSpec(name="m", long_name="", units="", dtype=dtype, nodata=nodata)
+    with rasterio.open(save(tmp_path / "a.tif", spec, make_grid(shape), array)) as dataset:
+        assert dataset.dtypes == (dtype,)
+        assert str(dataset.nodata) == str(None if nodata is None else float(nodata))
+        assert np.array_equal(dataset.read(1), array, equal_nan=dtype == "float32")
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["PREDICTOR"] == ("3" if dtype == "float32" else "2")
+
+
+def test_which_nan_a_processor_gave_is_not_kept(tmp_path, specs, make_grid, save, pictures):
+    array = pictures((700, 530))["uncertainty"]
+    array[:512, :512] = np.nan  # a uniform tile, too
+    other = array.view(np.uint32).copy()
+    other[np.isnan(array)] = 0xFFC00001
+    one, two = (
+        save(tmp_path / f"{i}.tif", specs.uncertainty, make_grid(array.shape), a.view(np.float32)) for i, a in enumerate((array, other))
+    )
+    assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize("shape", [(3000, 1), (2000, 3), (1, 3000), (5000, 2), (3000, 5)])
 def test_strips_a_few_pixels_wide_are_written_too(tmp_path, specs, make_grid, save, pictures, shape):
     array = pictures(shape)["extent"]
     with rasterio.open(save(tmp_path / "a.tif", specs.extent, make_grid(shape), array)) as dataset:
@@ -206,21 +251,76 @@ def test_an_old_file_survives_a_failed_write(tmp_path, specs, make_grid, save, p
     assert sha(path) == before
 
 
-def test_a_file_that_does_not_read_back_is_not_published(tmp_path, specs, make_grid, save, pictures, monkeypatch):
-    from mdive.products import cog
+def flip(path, position):
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
 
-    def forgetful(source, target, **options):
-        with rasterio.open(source, "r+") as image:
-            block = image.read(1)
-            block[7, 7] = 0 if block[7, 7] else 1
-            image.write(block, 1)
-        return copy(source, target, **options)
 
-    copy = cog.gdal_copy
-    monkeypatch.setattr(cog, "gdal_copy", forgetful)
+HARM = {
+    "the header": lambda path: flip(path, 300),
+    "a tile": lambda path: flip(path, path.stat().st_size // 2),
+    "the last byte": lambda path: flip(path, -1),
+    "cut": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "empty": lambda path: os.truncate(path, 0),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_a_file_that_does_not_read_back_is_not_published(tmp_path, specs, make_grid, save, pictures, monkeypatch, harm):
+    def forgetful(target, head, levels):
+        assemble(target, head, levels)
+        HARM[harm](target)
+
+    assemble = cog._assemble
+    monkeypatch.setattr(cog, "_assemble", forgetful)
+    with pytest.raises(RunFolderError, match="does not hold the pixels"):
+        save(tmp_path / "a.tif", specs.extent, make_grid((640, 64)), pictures((640, 64))["extent"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_waits_on_the_disk_is_checked_too(tmp_path, specs, make_grid, save, pictures, monkeypatch):
+    """Packed tiles lie in a file before they are put together; a disk that loses them there is found out as well."""
+    monkeypatch.setattr(os, "pread", lambda file, size, place, pread=os.pread: pread(file, size, place)[:-1] + b"?")
     with pytest.raises(RunFolderError, match="does not hold the pixels"):
         save(tmp_path / "a.tif", specs.extent, make_grid((64, 64)), pictures((64, 64))["extent"])
+
+
+def test_a_header_that_says_something_else_is_not_published(tmp_path, specs, make_grid, save, pictures, monkeypatch):
+    monkeypatch.setattr(cog, "Image", lambda grid, *more: Image(grid.model_copy(update={"x0": 0.0}), *more))
+    with pytest.raises(RunFolderError, match="was to be"):
+        save(tmp_path / "a.tif", specs.extent, make_grid((64, 64)), pictures((64, 64))["extent"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_valid_cog_is_not_published(tmp_path, specs, make_grid, save, pictures, monkeypatch):
+    monkeypatch.setattr(tiff, "_NOTE", tiff._NOTE.replace(b"NO\n ", b"YES\n"))
+    with pytest.raises(RunFolderError, match="no valid COG: This file used to have optimizations"):
+        save(tmp_path / "a.tif", specs.extent, make_grid((64, 64)), pictures((64, 64))["extent"])
+
+
+def test_a_disk_that_refuses_to_flush_is_named(tmp_path, specs, make_grid, save, pictures, monkeypatch):
+    def refuse(_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(RunFolderError, match="Input/output error") as caught:
+        save(tmp_path / "a.tif", specs.extent, make_grid((64, 64)), pictures((64, 64))["extent"])
+    assert caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_waits_has_no_name(tmp_path, specs, make_grid):
+    """A process that is killed leaves no half of a raster behind."""
+    seen = []
+
+    def read(window):
+        seen.extend(p for p in tmp_path.rglob("*") if p.is_file())
+        return np.zeros(window.shape, np.uint8)
+
+    write_cog(tmp_path / "a.tif", specs.extent, make_grid((2100, 100)), read)
+    assert seen == []
 
 
 PRELUDE = """
@@ -303,3 +403,15 @@ def test_memory_does_not_grow_with_the_area(tmp_path):
     """
     small, large = (float(python(code, tmp_path, edge)) for edge in (2500, 7000))
     assert large - small < 20, f"{small:.0f} MB for 6 Mpx, {large:.0f} MB for 49 Mpx"
+
+
+def test_memory_does_not_depend_on_the_height(tmp_path, specs, make_grid):
+    """Ten times the rows, the same peak: noise, so that nothing is saved by packing it."""
+    noise = np.random.default_rng(0).integers(0, 4, (2048, 1100)).astype(np.uint8)
+    peaks = []
+    for rows in (2000, 2000, 20_000):  # the first one loads kernels and what GDAL needs
+        tracemalloc.start()
+        write_cog(tmp_path / "a.tif", specs.extent, make_grid((rows, 1100)), lambda w: noise[: w.height, : w.width])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.2 * peaks[1], peaks

