@@ -39,6 +39,18 @@ def test_publish_replaces_and_syncs_file_and_folder(tmp_path, monkeypatch):
     assert events == [str(tmp_path / "new"), "rename", str(tmp_path)]
 
 
+def test_publish_syncs_and_replaces_a_folder_with_all_that_is_in_it(tmp_path, monkeypatch):
+    for name in ("old/stale", "new/a/b", "new/c"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    events = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append(Path(f"/proc/self/fd/{fd}").readlink()), fsync(fd))[1])
+    publish(tmp_path / "new", tmp_path / "old")
+    assert sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")) == ["old", "old/a", "old/a/b", "old/c"]
+    assert events == [tmp_path / name for name in ("new/a/b", "new/a", "new/c", "new", ".")]
+
+
 def test_a_failed_block_leaves_the_old_file_and_no_litter(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")

@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from mdive.errors import RunFolderError
 from mdive.products import class_areas, write_polygons
-from mdive.products.polygons import components
+from mdive.products.components import components
 
 COLUMNS = ["id", "class", "class_value", "area_m2", "mean_probability", "pixels", "geometry"]
 
@@ -37,13 +37,14 @@ def oracle(extent, values=(1, 3)):
 
 
 def assert_same(extent, path, spec, grid, window):
-    found, _ = components(path, spec, grid, window=window)
+    with components(path, spec, grid, folder=path.parent, window=window) as found:
+        outlines = [outline for rows in found.batches() for outline in found.outlines(rows)]
     expected = oracle(extent)
-    assert [tuple(map(int, row)) for row in zip(found["value"], found["first"], found["pixels"], strict=True)] == [e[:3] for e in expected]
-    for mine, (*_, outline) in zip(found["geometry"], expected, strict=True):
+    assert [tuple(map(int, row)) for row in zip(found.value, found.first, found.pixels, strict=True)] == [e[:3] for e in expected]
+    for mine, (*_, outline) in zip(outlines, expected, strict=True):
         assert shapely.equals_exact(mine, outline, 0)
         assert mine.is_valid
-    assert sum(g.area for g in found["geometry"]) == np.isin(extent, [1, 3]).sum()
+    assert sum(g.area for g in outlines) == np.isin(extent, [1, 3]).sum()
 
 
 def spiral(size):
@@ -187,7 +188,7 @@ def test_the_file_is_geoparquet_1_1_with_a_covering(tmp_path, specs, make_grid, 
     assert list(geopandas.read_parquet(tmp_path / "a.parquet", bbox=(500_290, 4_399_600, 500_350, 4_399_700))["id"]) == [2]
 
 
-def test_same_bytes_each_time_and_small_ones_left_out(tmp_path, specs, make_grid, save, pictures):
+def test_same_bytes_each_time(tmp_path, specs, make_grid, save, pictures):
     grid, arrays = make_grid((200, 200)), pictures((200, 200))
     path = save(tmp_path / "e.tif", specs.extent, grid, arrays["extent"])
     sums = set()
@@ -195,14 +196,42 @@ def test_same_bytes_each_time_and_small_ones_left_out(tmp_path, specs, make_grid
         write_polygons(tmp_path / name, path, specs.extent, grid)
         sums.add(hashlib.sha256((tmp_path / name).read_bytes()).hexdigest())
     assert len(sums) == 1
-    table = geopandas.read_parquet(tmp_path / "a.parquet")
-    assert table["mean_probability"].isna().all()
-    large = table[table["area_m2"] >= 1000]
-    assert 0 < len(large) < len(table)
-    assert write_polygons(tmp_path / "c.parquet", path, specs.extent, grid, min_area_m2=1000) == len(large)
-    kept = geopandas.read_parquet(tmp_path / "c.parquet")
-    assert list(kept["area_m2"]) == list(large["area_m2"])
-    assert list(kept["id"]) == list(range(1, len(kept) + 1))
+    assert geopandas.read_parquet(tmp_path / "a.parquet")["mean_probability"].isna().all()
+
+
+def test_row_groups_change_nothing_but_themselves(tmp_path, specs, make_grid, save, pictures, monkeypatch):
+    """Groups of seven rows, and groups of one because each is larger than the limit: the same rows as in one group."""
+    grid, arrays = make_grid((300, 300)), pictures((300, 300))
+    path = save(tmp_path / "e.tif", specs.extent, grid, arrays["extent"])
+    count = write_polygons(tmp_path / "a.parquet", path, specs.extent, grid)
+    whole = pq.read_table(tmp_path / "a.parquet")
+    assert pq.read_metadata(tmp_path / "a.parquet").num_row_groups == 1
+    for name, limit, groups in (("_ROWS", 7, -(-count // 7)), ("_BYTES", 1, count)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"mdive.products.components.{name}", limit)
+            write_polygons(tmp_path / "b.parquet", path, specs.extent, grid)
+        assert pq.read_metadata(tmp_path / "b.parquet").num_row_groups == groups > 1
+        assert pq.read_table(tmp_path / "b.parquet").equals(whole, check_metadata=True)
+
+
+def test_the_columns_are_those_that_geopandas_writes(tmp_path, specs, make_grid, save, pictures):
+    """The schema with all its words, the extent of all rows and the box of each row."""
+    grid, arrays = make_grid((300, 300)), pictures((300, 300))
+    write_polygons(tmp_path / "a.parquet", save(tmp_path / "e.tif", specs.extent, grid, arrays["extent"]), specs.extent, grid)
+    geopandas.read_parquet(tmp_path / "a.parquet").to_parquet(
+        tmp_path / "b.parquet", index=False, schema_version="1.1.0", write_covering_bbox=True
+    )
+    mine, theirs = (pq.read_table(tmp_path / name) for name in ("a.parquet", "b.parquet"))
+    assert mine.equals(theirs)
+    assert json.loads(mine.schema.metadata[b"geo"]) == json.loads(theirs.schema.metadata[b"geo"])
+
+
+def test_nothing_is_left_beside_the_file(tmp_path, specs, make_grid, save):
+    grid = make_grid((40, 40))
+    path = save(tmp_path / "e.tif", specs.extent, grid, np.ones((40, 40), np.uint8))
+    (tmp_path / "out").mkdir()
+    write_polygons(tmp_path / "out" / "a.parquet", path, specs.extent, grid)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.parquet"]
 
 
 def test_many_threads_may_outline_at_once(tmp_path, specs, make_grid, save, pictures):

@@ -134,6 +134,21 @@ def test_classes_and_bits_are_those_of_the_rasters(result, specs):
     assert (band["data_type"], band["nodata"]) == ("uint8", 255)
 
 
+def test_a_zarr_store_is_one_asset_with_a_band_for_each_layer(result, specs, make_grid, make_plan):
+    folder, _, files, _ = result
+    store = ProductFile(name="zarr", path="products/cube.zarr", media_type="application/vnd.zarr; version=3", sha256="0" * 64, size=5)
+    table = {"extent": specs.extent, "probability": specs.probability, "qc": specs.qc}
+    written = dict(write_stac(folder / "other", plan=make_plan(make_grid((200, 150))), files=[*files, store], specs=table))
+    item = pystac.Item.from_file(written["item"])
+    asset = item.assets["zarr"]
+    assert (asset.href, asset.media_type, asset.roles) == ("../products/cube.zarr", store.media_type, ["data"])
+    assert [band["name"] for band in asset.extra_fields["bands"]] == ["extent", "probability", "qc"]
+    assert asset.extra_fields["bands"][1]["raster:scale"] == 1e-4
+    assert not [key for key in asset.extra_fields if key.startswith("file:")]
+    assert [link.get_href() for link in item.get_links("store")] == ["../products/cube.zarr"]
+    assert odc.stac.load([item], bands=["extent"], chunks={}).extent.shape == (1, 200, 150)
+
+
 def test_odc_stac_loads_the_result(result):
     _, written, _, arrays = result
     item = pystac.Item.from_file(written["item"])

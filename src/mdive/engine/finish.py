@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ import numpy as np
 from mdive.config import give_memory_back
 from mdive.engine.folder import MANIFEST, STAGING
 from mdive.engine.pipelines import PROBABILITY, spec_of
-from mdive.engine.specs import CAUSE, POLYGONS
+from mdive.engine.specs import CAUSE, POLYGONS, ZARR
 from mdive.engine.work import PLAN_FILE, Job
 from mdive.model.event_class import EventClass
 from mdive.model.flags import CAUSES, QC_FLAGS
@@ -27,17 +27,19 @@ from mdive.pipeline import Window
 from mdive.pipeline.lower import Blocks
 from mdive.products import (
     cause_areas,
+    checksum,
     class_areas,
     flag_areas,
     publish,
-    sha256_file,
     write_cog,
     write_json_atomic,
     write_ledger,
     write_polygons,
     write_report,
     write_stac,
+    write_zarr,
 )
+from mdive.products.zarr import MEDIA_TYPE as ZARR_TYPE
 from mdive.provenance import read_inputs
 from mdive.quality import FAILED_READS, HIGH_PROBABILITY, LOW_PROBABILITY, Evidence, assess
 
@@ -75,14 +77,17 @@ def finish(job: Job, *, started: datetime, workers: int = 1) -> None:
     staging.mkdir(exist_ok=True)
     specs = spec_of(plan)
     rows = ledger_rows(job)
+    layers = [specs[n] for n in job.graph.outputs if n in specs]
     with ThreadPoolExecutor(workers, thread_name_prefix="mdive-write") as pool:
-        written = list(pool.map(lambda name: _raster(job, specs[name], staging), [n for n in job.graph.outputs if n in specs]))
+        written = list(pool.map(lambda spec: _raster(job, spec, staging), layers))
     paths = {w.name: staging / w.path for w in written}
     if POLYGONS in plan.products:
         target = _under(staging, f"products/{POLYGONS}.parquet")
         write_polygons(target, paths["extent"], specs["extent"], plan.grid, probability_path=paths.get(PROBABILITY))
         written.append(Written(POLYGONS, f"products/{POLYGONS}.parquet", PARQUET))
         give_memory_back()
+    if ZARR in plan.products:
+        written.append(_store(job, layers, staging))
     quality = _quality(plan, specs, paths, rows)
     partial = any(c.name == FAILED_READS and c.status != "pass" for c in quality.checks)
     write_ledger(_under(staging, "ledger.parquet"), rows)
@@ -94,7 +99,7 @@ def finish(job: Job, *, started: datetime, workers: int = 1) -> None:
     page = _under(staging, "report.html")
     write_report(page, plan=plan, quality=quality, provenance=provenance, rasters=paths, specs=specs, ledger=rows, partial=partial)
     written += [Written("provenance", "provenance.json", "application/json"), Written("report", "report.html", "text/html")]
-    listed = [f for f in files if f.name in specs or f.name == POLYGONS]
+    listed = [f for f in files if f.name in {*specs, POLYGONS, ZARR}]
     ended, answer = provenance.activity.ended, _answer(quality)
     for name, path in write_stac(staging / "stac", plan=plan, files=listed, specs=specs, properties=answer, created=ended):
         written.append(
@@ -152,13 +157,23 @@ def raster_reader(job: Job, name: str) -> Callable[[Window], np.ndarray]:
 
 def _raster(job: Job, spec: RasterSpec, staging: Path) -> Written:
     path = f"products/{spec.name}.tif"
-    # Nothing that names a place: the same scenes in another folder, or in another order, give the same file.
-    tags = {
-        "algorithm": f"{job.plan.algorithm.name} {job.plan.algorithm.version}",
-        "references": " ".join(f"https://doi.org/{r}" for r in job.plan.algorithm.references),
-    }
-    write_cog(_under(staging, path), spec, job.plan.grid, raster_reader(job, spec.name), tags=tags)
+    write_cog(_under(staging, path), spec, job.plan.grid, raster_reader(job, spec.name), tags=_origin(job.plan))
     return Written(spec.name, path, GEOTIFF)
+
+
+def _store(job: Job, layers: Sequence[RasterSpec], staging: Path) -> Written:
+    path = "products/cube.zarr"
+    readers = {spec.name: raster_reader(job, spec.name) for spec in layers}
+    write_zarr(_under(staging, path), layers, job.plan.grid, lambda name, window: readers[name](window), attributes=_origin(job.plan))
+    return Written(ZARR, path, ZARR_TYPE)
+
+
+def _origin(plan: Plan) -> dict[str, str]:
+    """Return what a file says of its making; nothing that names a place: the same scenes in another folder or order give the same file."""
+    return {
+        "algorithm": f"{plan.algorithm.name} {plan.algorithm.version}",
+        "references": " ".join(f"https://doi.org/{r}" for r in plan.algorithm.references),
+    }
 
 
 def _under(folder: Path, path: str) -> Path:
@@ -168,7 +183,7 @@ def _under(folder: Path, path: str) -> Path:
 
 
 def _measured(entry: Written, folder: Path) -> ProductFile:
-    sha, size = sha256_file(folder / entry.path)
+    sha, size = checksum(folder / entry.path)
     return ProductFile(name=entry.name, path=entry.path, media_type=entry.media_type, sha256=sha, size=size)
 
 

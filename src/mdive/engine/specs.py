@@ -23,6 +23,9 @@ CAUSE = RasterSpec(
 POLYGONS = "polygons"
 """The product that is not a raster: one row per connected component of the event's classes."""
 
+ZARR = "zarr"
+"""All raster layers of the run once more, in one Zarr store."""
+
 
 def raster_specs(spec: AlgorithmSpec) -> dict[str, RasterSpec]:
     """Return all raster products by name."""
@@ -31,4 +34,4 @@ def raster_specs(spec: AlgorithmSpec) -> dict[str, RasterSpec]:
 
 def product_names(spec: AlgorithmSpec) -> list[str]:
     """Return everything that an intent may ask for."""
-    return [*raster_specs(spec), POLYGONS]
+    return [*raster_specs(spec), POLYGONS, ZARR]

@@ -13,7 +13,7 @@ from mdive.model.timewindow import Moment
 
 
 class ProductFile(Document):
-    """One published file."""
+    """One published file, or one folder of files that are one product (a Zarr store)."""
 
     name: Annotated[str, Field(min_length=1, max_length=128)]
     """Name of the product, e.g. ``extent``."""
@@ -22,9 +22,9 @@ class ProductFile(Document):
     media_type: MediaType
     """IANA media type."""
     sha256: Sha256
-    """Checksum of the file."""
+    """Checksum of the file; of a folder, that of the list which ``sha256sum`` prints of its files, in order of paths."""
     size: Annotated[int, Field(ge=0)]
-    """Size in bytes."""
+    """Size in bytes; of a folder, that of its files."""
 
 
 class Manifest(Document):

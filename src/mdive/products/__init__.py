@@ -1,4 +1,4 @@
-"""Products: what a run leaves behind. Rasters (COG), polygons (GeoParquet), areas, STAC, the ledger; written whole or not at all.
+"""Products: what a run leaves behind. Rasters (COG, Zarr), polygons (GeoParquet), areas, STAC, the ledger; written whole or not at all.
 
 The functions are loaded when they are first asked for: GDAL, geopandas and pystac cost nothing to those who only check a folder.
 """
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mdive.products.cog import write_cog
-    from mdive.products.files import check_writable, publish, sha256_file, staged, write_json_atomic
+    from mdive.products.files import check_writable, checksum, publish, sha256_file, staged, write_json_atomic
     from mdive.products.ledger import read_ledger, write_ledger
     from mdive.products.polygons import write_polygons
     from mdive.products.report import write_report
     from mdive.products.stac import write_stac
     from mdive.products.statistics import ClassArea, ClassAreas, EventProbability, cause_areas, class_areas, flag_areas
     from mdive.products.verify import Problem, verify_products
+    from mdive.products.zarr import require_zarr, write_zarr
 
 __all__ = [
     "ClassArea",
@@ -25,10 +26,12 @@ __all__ = [
     "Problem",
     "cause_areas",
     "check_writable",
+    "checksum",
     "class_areas",
     "flag_areas",
     "publish",
     "read_ledger",
+    "require_zarr",
     "sha256_file",
     "staged",
     "verify_products",
@@ -38,17 +41,19 @@ __all__ = [
     "write_polygons",
     "write_report",
     "write_stac",
+    "write_zarr",
 ]
 
 _HOME = {
     "cog": ("write_cog",),
-    "files": ("check_writable", "publish", "sha256_file", "staged", "write_json_atomic"),
+    "files": ("check_writable", "checksum", "publish", "sha256_file", "staged", "write_json_atomic"),
     "ledger": ("read_ledger", "write_ledger"),
     "polygons": ("write_polygons",),
     "report": ("write_report",),
     "stac": ("write_stac",),
     "statistics": ("ClassArea", "ClassAreas", "EventProbability", "cause_areas", "class_areas", "flag_areas"),
     "verify": ("Problem", "verify_products"),
+    "zarr": ("require_zarr", "write_zarr"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 

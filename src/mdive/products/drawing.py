@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from rasterio.enums import Resampling
 
 from mdive.model.flags import OUTSIDE_AREA
 from mdive.model.plan import Grid, Pipeline
 from mdive.model.product import ClassEntry, RasterSpec
+from mdive.products.raster import opened
 
 MAP_PIXELS = 1100
 """Longest edge of the map picture: sharp on a common screen, and under 1 MB in the file."""
@@ -64,7 +64,7 @@ def map_picture(path: Path, spec: RasterSpec, grid: Grid, *, cause: Path) -> tup
 
 
 def _thin(path: Path, shape: tuple[int, int]) -> np.ndarray[Any, Any]:
-    with rasterio.open(path) as dataset:
+    with opened(path) as dataset:
         values: np.ndarray[Any, Any] = dataset.read(1, out_shape=shape, resampling=Resampling.nearest)
     return values
 

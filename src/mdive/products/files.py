@@ -85,7 +85,9 @@ def staged(path: Path) -> Iterator[Path]:
 
 
 def publish(staging_file: Path, final: Path) -> None:
-    """Flush a finished file to disk and give it its final name; after a power cut the name holds all of it or none.
+    """Flush a finished file, or a folder of files, to disk and give it its final name; after a power cut the name holds all of it or none.
+
+    A folder that has the name already, left by a run that was killed, is removed first.
 
     Raises
     ------
@@ -93,7 +95,15 @@ def publish(staging_file: Path, final: Path) -> None:
         The disk refuses: no space, read-only, or two file systems.
     """
     with writing(final):
-        sync(staging_file)
+        if staging_file.is_dir():
+            for folder, _, names in os.walk(staging_file, topdown=False):
+                for name in names:
+                    sync(Path(folder, name))
+                sync(Path(folder))
+            if final.is_dir():
+                shutil.rmtree(final)
+        else:
+            sync(staging_file)
         staging_file.replace(final)
         sync(final.parent)
 
@@ -116,6 +126,31 @@ def sha256_file(path: Path) -> tuple[str, int]:
             state.update(block)
             size += len(block)
     return state.hexdigest(), size
+
+
+def sha256_tree(folder: Path) -> tuple[str, int]:
+    """Return (sha256 in hex, size in bytes) of a folder of files: the sha256 of the list that ``sha256sum`` prints of them, in order of paths.
+
+    Names that begin with a dot are left out. What is no file (a link, a pipe) is listed without a checksum, and never opened.
+    """
+    paths = []
+    for parent, folders, files in os.walk(folder):
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths += [Path(parent, name).relative_to(folder).as_posix() for name in (*files, *links) if not name.startswith(".")]
+    state = hashlib.sha256()
+    total = 0
+    for path in sorted(paths, key=os.fsencode):
+        file = folder / path
+        sha, size = ("no file", 0) if file.is_symlink() or not file.is_file() else sha256_file(file)
+        state.update(f"{sha}  {path}\n".encode())
+        total += size
+    return state.hexdigest(), total
+
+
+def checksum(path: Path) -> tuple[str, int]:
+    """Return (sha256 in hex, size in bytes) of a product, whether it is a file or a folder of files."""
+    return sha256_tree(path) if path.is_dir() else sha256_file(path)
 
 
 def write_json_atomic(path: Path, value: Any) -> None:

@@ -28,6 +28,7 @@ from mdive.model.plan import Grid, Plan
 from mdive.model.product import FlagEntry, RasterSpec
 from mdive.products.encoding import encoding_of
 from mdive.products.files import write_json_atomic, writing
+from mdive.products.zarr import MEDIA_TYPE as ZARR_TYPE
 
 _PROCESSING = "https://stac-extensions.github.io/processing/v1.2.0/schema.json"
 _RASTER = "https://stac-extensions.github.io/raster/v2.0.0/schema.json"
@@ -92,8 +93,12 @@ def write_stac(
     if created is not None:
         item.common_metadata.created = created
     _project(item, plan.grid)
+    rasters = [specs[file.name] for file in files if file.name in specs]
     for file in files:
-        _add_asset(item, file, specs.get(file.name))
+        if file.media_type == ZARR_TYPE:
+            _add_store(item, file, rasters)
+        else:
+            _add_asset(item, file, specs.get(file.name))
     for rel in ("root", "parent", "collection"):
         item.add_link(pystac.Link(rel, f"./{_COLLECTION}", media_type=pystac.MediaType.JSON))
     item.add_links(_derived_from(plan))
@@ -167,6 +172,15 @@ def _add_asset(item: pystac.Item, file: ProductFile, spec: RasterSpec | None) ->
         ]
     if spec.flags:
         ClassificationExtension.ext(asset, add_if_missing=True).bitfields = [_bitfield(flag) for flag in spec.flags]
+
+
+def _add_store(item: pystac.Item, file: ProductFile, layers: Sequence[RasterSpec]) -> None:
+    """Add a Zarr store as its best practices ask: one asset for the group, a band for each array; a folder has no checksum of a file."""
+    href = f"../{file.path}"
+    asset = pystac.Asset(href, title="All layers in one store", media_type=file.media_type, roles=["data"])
+    item.add_asset(file.name, asset)
+    asset.extra_fields["bands"] = [_band(spec) for spec in layers]
+    item.add_link(pystac.Link("store", href, media_type=file.media_type))
 
 
 def _band(spec: RasterSpec) -> dict[str, Any]:

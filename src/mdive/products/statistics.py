@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from pyproj import CRS, Proj
 
 from mdive.errors import InputError
@@ -26,7 +25,7 @@ from mdive.model.flags import CAUSES
 from mdive.model.plan import Grid
 from mdive.model.product import RasterSpec, Role
 from mdive.pipeline.window import Window
-from mdive.products.raster import Probability, raster_window, windows
+from mdive.products.raster import Probability, opened, raster_window, windows
 
 _CELL = 256
 """Edge of a lattice cell in pixels. At 10 m the areal scale of UTM changes by less than 1e-5 from its middle to its edge."""
@@ -139,7 +138,7 @@ def class_areas(path: Path, spec: RasterSpec, grid: Grid, *, probability_path: P
     counted = _Counter(grid, 256, {entry.value for entry in spec.classes})
     likely = _Counter(grid, (_ELSE + 1) * (_BINS + 1), set(range(_ELSE * (_BINS + 1))))
     with ExitStack() as stack:
-        classes = stack.enter_context(rasterio.open(path))
+        classes = stack.enter_context(opened(path))
         probability = stack.enter_context(Probability(probability_path)) if probability_path else None
         table = _bin_table(probability.step) if probability else np.zeros(0, np.uint16)
         for window in windows(grid):
@@ -156,7 +155,7 @@ def class_areas(path: Path, spec: RasterSpec, grid: Grid, *, probability_path: P
 def cause_areas(path: Path, grid: Grid) -> dict[str, ClassArea]:
     """Measure the raster of causes (uint8, values of :data:`mdive.model.flags.CAUSES`): why how much was not observed, by name."""
     counted = _Counter(grid, 256, {value for value, _, _ in CAUSES})
-    with rasterio.open(path) as causes:
+    with opened(path) as causes:
         for window in windows(grid):
             counted.add(causes.read(1, window=raster_window(window)), window)
     return {name: counted.row(value, name, "unobserved" if value else "background") for value, name, _ in CAUSES}
@@ -184,8 +183,8 @@ def flag_areas(
     only: list[tuple[Path, Collection[int]]] = [(where, (_OBSERVED,))] if where else []
     only += [classes] if classes else []
     with ExitStack() as stack:
-        flags = stack.enter_context(rasterio.open(path))
-        filters = [(stack.enter_context(rasterio.open(p)), _members(values)) for p, values in only]
+        flags = stack.enter_context(opened(path))
+        filters = [(stack.enter_context(opened(p)), _members(values)) for p, values in only]
         for window in windows(grid):
             found = (flags.read(1, window=raster_window(window)) & mask) != 0
             for dataset, members in filters:

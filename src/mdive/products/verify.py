@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from mdive.products.files import sha256_file
+from mdive.products.files import checksum
 
 Kind = Literal["manifest", "missing", "size", "sha256", "unreadable", "unlisted"]
 
@@ -50,7 +50,7 @@ def verify_products(run_folder: Path, manifest: Mapping[str, Any]) -> list[Probl
     return wrong + [
         Problem(path, path, "unlisted", f"is not of this run: {MANIFEST} does not list it")
         for path in _files(run_folder)
-        if path not in listed
+        if path not in listed and not any(str(parent) in listed for parent in PurePosixPath(path).parents)
     ]
 
 
@@ -75,13 +75,15 @@ def _check(run_folder: Path, entry: Mapping[str, Any]) -> Problem | None:
     if relative.is_absolute() or ".." in relative.parts or not (run_folder / relative).resolve().is_relative_to(run_folder.resolve()):
         return Problem(name, path, "manifest", "leads out of the run folder")
     file = run_folder / relative
-    if not file.is_file():
+    if not (file.is_file() or file.is_dir()):
         return Problem(name, path, "missing", "is not there")
     try:
         found_size = file.stat().st_size
-        if found_size != size:
+        if file.is_file() and found_size != size:
             return Problem(name, path, "size", f"has {found_size} bytes, the manifest says {size}")
-        found, _ = sha256_file(file)
+        found, found_size = checksum(file)
+        if found_size != size:
+            return Problem(name, path, "size", f"has {found_size} bytes in its files, the manifest says {size}")
     except OSError as error:
         return Problem(name, path, "unreadable", f"cannot be read: {error}")
     if found != sha256:
