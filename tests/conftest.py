@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import copy
+import gzip
+import hashlib
+import hmac
 import json
 import os
+import socket
+import struct
 import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
@@ -206,3 +215,282 @@ def recorded(real_data):
 @pytest.fixture
 def moved():
     return move
+
+
+@dataclass
+class Store:
+    """moto's S3 behind a gate that checks each signature by itself, because moto takes any; times, regions and faults are ours."""
+
+    url: str
+    app: Any
+    requests: list = field(default_factory=list)
+    """Path, query fields and headers of each GET."""
+    faults: list = field(default_factory=list)
+    """One per GET, in order: None, or (status, headers, body)."""
+    keys: dict = field(default_factory=lambda: {"AKIDREADER": "Sek/ret+CANARY"})
+    region: str = "us-east-1"
+    late: float = 0.0
+    """Seconds by which the server's clock is ahead."""
+
+    def put(self, bucket, key, body, *, public=False):
+        from moto.s3.models import s3_backends
+
+        backend = s3_backends["123456789012"]["aws"]
+        if bucket not in backend.buckets:
+            backend.create_bucket(bucket, self.region)
+        backend.put_object(bucket, key, body)
+        if public:
+            from moto.s3.models import get_canned_acl
+
+            backend.put_object_acl(bucket, key, get_canned_acl("public-read"))
+
+    def __call__(self, environ, start_response):
+        query = parse_qs(environ["QUERY_STRING"], keep_blank_values=True)
+        headers = {k[5:].replace("_", "-").lower(): v for k, v in environ.items() if k.startswith("HTTP_")}
+        self.requests.append((environ["RAW_URI"].partition("?")[0], {k: v[0] for k, v in query.items()}, headers))
+        fault = self.faults.pop(0) if self.faults else None
+        fault = fault or ("X-Amz-Signature" in query and self.wrong(environ, query, headers)) or None
+        if fault is None:
+            return self.app(environ, start_response)
+        status, more, body = fault
+        start_response(f"{status} X", [("Content-Length", str(len(body))), *more.items()])
+        return [body]
+
+    def wrong(self, environ, query, headers):
+        """Return the answer to a request that is not signed as S3 wants it, by the definition of Signature Version 4."""
+        key, day, region, *rest = query["X-Amz-Credential"][0].split("/")
+        when = query["X-Amz-Date"][0]
+        names = query["X-Amz-SignedHeaders"][0].split(";")
+        made = datetime.strptime(when, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+        if key not in self.keys:
+            return _s3_error(403, "InvalidAccessKeyId")
+        if time.time() + self.late > made + float(query["X-Amz-Expires"][0]):
+            return _s3_error(403, "AccessDenied")
+        if region != self.region:
+            return _s3_error(301, "PermanentRedirect", {"x-amz-bucket-region": self.region, "Location": f"{self.url}/elsewhere"})
+        path, _, text = environ["RAW_URI"].partition("?")
+        fields = "&".join(sorted(f for f in text.split("&") if not f.startswith("X-Amz-Signature=")))
+        lines = "".join(f"{n}:{headers[n]}\n" for n in names)
+        canonical = "\n".join(("GET", path, fields, lines, ";".join(names), "UNSIGNED-PAYLOAD"))
+        said = "\n".join(("AWS4-HMAC-SHA256", when, "/".join((day, region, *rest)), hashlib.sha256(canonical.encode()).hexdigest()))
+        secret = f"AWS4{self.keys[key]}".encode()
+        for part in (day, region, *rest, said):
+            secret = hmac.digest(secret, part.encode(), "sha256")
+        payer = headers.get("x-amz-request-payer") == "requester" and "x-amz-request-payer" not in names
+        return _s3_error(403, "SignatureDoesNotMatch") if payer or secret.hex() != query["X-Amz-Signature"][0] else None
+
+
+def _s3_error(status, code, headers=None):
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>CANARY</Message></Error>".encode()
+    return status, {"Content-Type": "application/xml", **(headers or {})}, body
+
+
+@pytest.fixture(scope="session")
+def _moto():
+    pytest.importorskip("moto.server")
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+
+    class Quiet(WSGIRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log(self, *_):
+            pass
+
+    store = Store("", DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, store, threaded=True, request_handler=Quiet)
+    store.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield store
+    server.shutdown()
+
+
+@pytest.fixture
+def s3(_moto, monkeypatch):
+    """A fresh object store, and an environment whose credentials open it."""
+    from moto.s3.models import s3_backends
+
+    for name in [n for n in os.environ if n.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "AKIDREADER",
+        "AWS_SECRET_ACCESS_KEY": _moto.keys["AKIDREADER"],
+        "AWS_ENDPOINT_URL": _moto.url,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }.items():
+        monkeypatch.setenv(name, value)
+    s3_backends["123456789012"]["aws"].reset()
+    _moto.requests.clear()
+    _moto.faults.clear()
+    _moto.late, _moto.region = 0.0, "us-east-1"
+    return _moto
+
+
+Reply = tuple[int, dict[str, str], bytes]
+
+
+@dataclass
+class FaultyServer:
+    """A server of byte ranges on loopback whose n-th answer can be an error. It serves as a proxy too."""
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    faults: list[int | str | Reply | None] = field(default_factory=list)
+    """What to answer to the next requests: a status code, a whole reply, or a word (see `_Handler`)."""
+    always: int | str | Reply | None = None
+    """What to answer when ``faults`` is empty."""
+    gate: Callable[[str, dict[str, str]], Reply | None] = lambda path, headers: None
+    """Asked first, with path and headers: answers, or lets the request through."""
+    requests: list[str] = field(default_factory=list)
+    """Method and address."""
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    connections: int = 0
+    die: Callable[[], None] = lambda: None
+    """Close all connections and take no others."""
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Words for faults.
+
+    ``cut`` (half the body, then hang up), ``reset`` (hang up at once), ``hang`` (say nothing), ``drip`` (a byte now and then), ``html``
+    (a web page instead), ``whole`` (the file instead of the part), ``stream`` (the same, without its length), ``chunked`` (the part,
+    without its length), ``elsewhere`` (another part), ``unnamed`` (no Content-Range), ``long`` (the part and more), ``packed`` (gzip).
+    """
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    state: FaultyServer
+
+    def setup(self):
+        super().setup()
+        self.state.connections += 1
+        self.server.open_sockets.append(self.connection)
+
+    def do_HEAD(self):
+        self.answer()
+
+    def do_GET(self):
+        self.answer()
+
+    def do_CONNECT(self):
+        self.state.requests.append(f"{self.command} {self.path}")
+        self.reply(403, {}, b"")
+
+    def answer(self):
+        state = self.state
+        state.requests.append(f"{self.command} {self.path}")
+        state.headers.append(dict(self.headers))
+        first, last = 0, None
+        if "Range" in self.headers:
+            first, _, end = self.headers["Range"].removeprefix("bytes=").partition("-")
+            first, last = int(first), int(end) if end else None
+            state.ranges.append((first, last))
+        fault = state.gate(self.path, dict(self.headers)) or (state.faults.pop(0) if state.faults else state.always)
+        name = urlsplit(self.path).path.lstrip("/")
+        if isinstance(fault, tuple):
+            self.reply(*fault)
+        elif isinstance(fault, int) or name not in state.files:
+            self.reply(fault if isinstance(fault, int) else 404, {}, b"")
+        else:
+            self.part(state.files[name], first, last, fault)
+
+    def part(self, data, first, last, fault):
+        last = len(data) - 1 if last is None else min(last, len(data) - 1)
+        if first > last:
+            self.reply(416, {"Content-Range": f"bytes */{len(data)}"}, b"")
+            return
+        part, span = data[first : last + 1], {"Content-Range": f"bytes {first}-{last}/{len(data)}"}
+        match fault:
+            case "reset":
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.close_connection = True
+            case "hang":
+                self.state.stopped.wait(10)
+                self.close_connection = True
+            case "html":
+                self.reply(200, {"Content-Type": "text/html; charset=utf-8"}, b"<html><body>Please sign in</body></html>")
+            case "whole":
+                self.reply(200, {}, data)
+            case "stream":
+                self.stream(200, {}, data)
+            case "chunked":
+                self.stream(206, span, part)
+            case "elsewhere":
+                self.reply(206, {"Content-Range": f"bytes {first + 7}-{last + 7}/{len(data)}"}, part)
+            case "unnamed":
+                self.reply(206, {}, part)
+            case "long":
+                self.reply(206, span, part + bytes(1000))
+            case "packed":
+                self.reply(206, {**span, "Content-Encoding": "gzip"}, gzip.compress(part))
+            case _:
+                ranged = "Range" in self.headers
+                self.reply(206 if ranged else 200, span if ranged else {}, part, cut=fault == "cut", drip=fault == "drip")
+
+    def reply(self, status, headers, body, *, cut=False, drip=False):
+        self.send_response(status)
+        for key, value in {"Accept-Ranges": "bytes", "Content-Length": str(len(body)), **headers}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if drip:
+            for byte in body:
+                if self.state.stopped.wait(0.01):
+                    break
+                self.wfile.write(bytes([byte]))
+            self.close_connection = True
+        elif self.command != "HEAD":
+            self.wfile.write(body[: len(body) // 2] if cut else body)
+            self.close_connection = cut
+
+    def stream(self, status, headers, body):
+        self.send_response(status)
+        for key, value in {"Transfer-Encoding": "chunked", **headers}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        for at in range(0, len(body), 9999):
+            chunk = body[at : at + 9999]
+            self.wfile.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, *_):
+        pass
+
+
+class _Httpd(ThreadingHTTPServer):
+    def __init__(self, state):
+        super().__init__(("127.0.0.1", 0), type("Handler", (_Handler,), {"state": state}))
+        self.open_sockets = []
+
+    def handle_error(self, *_):
+        pass  # clients hang up in the middle of an answer: that is what they are tested for
+
+
+@pytest.fixture
+def faulty(monkeypatch):
+    """A server of files that goes wrong on demand; the process has met no server before."""
+    from mdive.cube import native
+
+    monkeypatch.setattr(native, "_files", None)
+    state = FaultyServer()
+    httpd = _Httpd(state)
+    state.url = f"http://127.0.0.1:{httpd.server_port}"
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+
+    def die():
+        state.stopped.set()
+        httpd.shutdown()
+        thread.join()
+        httpd.server_close()
+        for connection in httpd.open_sockets:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    state.die = die
+    yield state
+    if thread.is_alive():
+        die()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import ipaddress
-import logging
-import re
 import socket
 import ssl
 import threading
@@ -13,13 +11,16 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError, LocationValueError
 
+from mdive.config import allowed_hosts
 from mdive.cube.failures import Unreadable, without_secrets
+from mdive.model.address import make_discreet
 
 CONNECT_SECONDS: Final = 10.0
 SILENCE_SECONDS: Final = 30.0
@@ -30,6 +31,9 @@ SLOW_BYTES: Final = 1000.0
 """An answer that brings less than so many bytes a second over so many seconds counts as lost (curl's low-speed limit)."""
 
 REDIRECTS: Final = 5
+
+REGION: Final = "x-amz-bucket-region"
+"""Header in which S3 says where a bucket is."""
 
 PIECE: Final = 1 << 20
 """Bytes taken from a connection at once."""
@@ -60,8 +64,15 @@ class Connections:
         self._lock = threading.Lock()
 
     @contextmanager
-    def get(self, href: str, headers: Mapping[str, str]) -> Iterator[urllib3.BaseHTTPResponse]:
+    def get(self, href: str, headers: Mapping[str, str], own: Mapping[str, str] | None = None) -> Iterator[urllib3.BaseHTTPResponse]:
         """Ask, follow redirects that may be followed, and give the answer; its connection is kept for the next request.
+
+        Parameters
+        ----------
+        href, headers
+            What to ask.
+        own
+            Headers for this server only: redirects to another one go without them.
 
         Raises
         ------
@@ -71,19 +82,21 @@ class Connections:
             If the connection fails.
         """
         address, secret = _parted(href)
+        own = {**(own or {}), **secret}
         for _ in range(REDIRECTS + 1):
-            allowed = {"Authorization": secret} if secret else {}
-            response = self._manager(address).request("GET", address, headers={**headers, **allowed}, preload_content=False, redirect=False)
+            check_host(address)
+            response = self._manager(address).request("GET", address, headers={**headers, **own}, preload_content=False, redirect=False)
             try:
                 target = response.get_redirect_location()
-                if not target:
+                # What was signed for one region of S3 opens nothing in another.
+                if not target or ("X-Amz-Signature=" in address and REGION in response.headers):
                     yield response
                     return
             finally:
                 _let_go(response)
             following, other = _parted(_joined(address, target))
             check_redirect(address, following)
-            secret = other or (secret if _origin(address) == _origin(following) else None)
+            own = {**(own if _origin(address) == _origin(following) else {}), **other}
             address = following
         raise Unreadable("refused", f"The server redirects more than {REDIRECTS} times.")
 
@@ -103,7 +116,7 @@ class Connections:
         place, secret = _parted(proxy if "://" in proxy else f"http://{proxy}")
         if urlsplit(place).scheme not in ("http", "https"):
             raise Unreadable("refused", f"The environment names a proxy of a kind that is not supported: {urlsplit(place).scheme}.")
-        allowed = {"Proxy-Authorization": secret} if secret else {}
+        allowed = {f"Proxy-{name}": value for name, value in secret.items()}
         return urllib3.ProxyManager(place, proxy_headers=allowed, proxy_ssl_context=self._options["ssl_context"], **self._options)
 
 
@@ -172,6 +185,21 @@ def check_redirect(origin: str, target: str) -> None:
         raise Unreadable("refused", f"The server redirects to the private address {after.hostname}.")
 
 
+def check_host(address: str) -> None:
+    """Refuse a server that is not on the list of the environment, if there is one.
+
+    Raises
+    ------
+    Unreadable
+        With cause ``refused``.
+    """
+    allowed = allowed_hosts()
+    if allowed is not None:
+        host = urlsplit(address).hostname or ""
+        if not any(fnmatchcase(host, pattern) for pattern in allowed):
+            raise Unreadable("refused", f"{host} is none of the hosts in MDIVE_HOSTS.")
+
+
 def _let_go(response: urllib3.BaseHTTPResponse) -> None:
     # A connection goes back only at the end of a body: the next request would read the rest of this one.
     if not response.closed and (response.length_remaining or 0) <= LEFTOVER:
@@ -189,16 +217,16 @@ def _joined(address: str, target: str) -> str:
         raise Unreadable("refused", "The server redirects to an address that is not one of the web.") from None
 
 
-def _parted(href: str) -> tuple[str, str | None]:
-    """Return an address without user and password, and the header that says them."""
+def _parted(href: str) -> tuple[str, dict[str, str]]:
+    """Return an address without user and password, and the header that says them, if there are any."""
     try:
         parts = urlsplit(href)
     except ValueError:
         raise Unreadable("refused", "The address is no address.") from None
     user, at, place = parts.netloc.rpartition("@")
     if not at:
-        return href, None
-    return parts._replace(netloc=place).geturl(), f"Basic {base64.b64encode(unquote(user).encode()).decode()}"
+        return href, {}
+    return parts._replace(netloc=place).geturl(), {"Authorization": f"Basic {base64.b64encode(unquote(user).encode()).decode()}"}
 
 
 def _origin(address: str) -> tuple[str, str]:
@@ -217,14 +245,5 @@ def _is_private(host: str) -> bool:
     return any(not address.is_global for address in found)
 
 
-class _Discreet(logging.Filter):
-    """urllib3 and rasterio log addresses with their queries, where signatures are."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg = re.sub(r"\?[^\s\"'<>]*", "", without_secrets(record.getMessage()))
-        record.args = record.exc_info = record.exc_text = None
-        return True
-
-
-for _name in ("urllib3.connection", "urllib3.connectionpool", "rasterio._base", "rasterio._env", "rasterio._err", "rasterio._io"):
-    logging.getLogger(_name).addFilter(_Discreet())
+make_discreet("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry")
+make_discreet("rasterio._base", "rasterio._env", "rasterio._err", "rasterio._io", "rasterio._vsiopener")

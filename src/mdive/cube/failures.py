@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mdive.model.address import redact
+from mdive.model.plan import Fault
 from mdive.pipeline.window import Window
 
 CAUSES_THAT_PASS = frozenset(
@@ -69,6 +70,19 @@ class Unreadable(Exception):
         """Whether it has been tried as often as it is worth."""
         self.wait: float | None = None
         """Seconds that a server asks for before the next attempt."""
+
+    def again(self) -> Unreadable:
+        """Return the same failure for another reader: an exception that is raised twice holds the frames of both."""
+        error = Unreadable(self.cause, self.message)
+        error.attempts, error.final = self.attempts, True
+        return error
+
+
+def faulty(fault: Fault) -> Unreadable:
+    """Return the failure of a file that was found wrong before the run."""
+    error = Unreadable(fault.cause, fault.message)
+    error.attempts, error.final = fault.attempts, True
+    return error
 
 
 def diagnosed(error: BaseException) -> Unreadable:

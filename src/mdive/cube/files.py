@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import threading
-import time
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -18,26 +17,32 @@ import numpy as np
 import rasterio
 from rasterio.env import set_gdal_config
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.session import DummySession
 from rasterio.windows import Window as RasterWindow
 
 from mdive.config import gdal_settings, profile, protect_gdal
+from mdive.cube.bridge import remote_dataset
 from mdive.cube.failures import CAUSES_THAT_PASS, Unreadable, diagnosed
 from mdive.cube.native import LARGEST_BLOCK, native_files
 from mdive.cube.relation import SourceGrid
+from mdive.cube.tiff import check_pixels
 
 T = TypeVar("T")
 
 DRIVERS = {".jp2": "JP2OpenJPEG", ".j2k": "JP2OpenJPEG", ".nc": "netCDF", ".nc4": "netCDF", ".h5": "HDF5", ".hdf5": "HDF5", ".he5": "HDF5"}
-"""GDAL driver by suffix; everything else must be a GeoTIFF. No other driver is ever tried: a VRT, WMS or STACIT description may point at
-anything, also at files of this machine."""
+"""GDAL driver by suffix. No other driver is ever tried: a VRT, WMS or STACIT description may point at anything, also at files of this
+machine."""
 
-REMOTE = ("http", "https", "s3")
+TIFF = frozenset({"", ".tif", ".tiff", ".gtiff", ".cog", ".btf", ".tf8"})
+"""Suffixes of GeoTIFFs; addresses of services often have none."""
+
+REMOTE = ("http", "https", "s3", "gs")
 
 OPEN_FILES = 16
-"""Files that a thread keeps open: two dates of four bands from two scenes. Opening costs 1 ms locally and two requests remotely."""
+"""Files of this machine that a thread keeps open: two dates of four bands from two scenes. Opening costs 1 ms."""
 
 ATTEMPTS = 3
-"""Times a remote file is tried where the failure may pass; a local one is tried once."""
+"""Times a remote file is tried that comes and makes no sense; a local one is tried once."""
 
 FIRST_PAUSE = 0.2
 """Seconds before the second attempt; each later pause is twice as long."""
@@ -71,7 +76,7 @@ class OpenRaster(Protocol):
 class GdalRaster:
     """A file that GDAL has open for one thread."""
 
-    dataset: Any
+    dataset: Any = field(repr=False)
     grid: SourceGrid
     nodata: tuple[float | None, ...]
     """By band."""
@@ -94,7 +99,7 @@ def driver_for(href: str, item_href: str | None = None) -> str:
     Parameters
     ----------
     href
-        Absolute path, or an http(s) or s3 URL.
+        Absolute path, or an http(s), s3 or gs URL.
     item_href
         Where the item came from: an item from the network may not point at a file of this machine.
 
@@ -104,14 +109,20 @@ def driver_for(href: str, item_href: str | None = None) -> str:
         With cause ``refused``.
     """
     parts = urlsplit(href)
+    if parts.scheme in ("az", "abfs", "abfss", "adl", "wasb", "wasbs"):
+        raise Unreadable(
+            "refused", f"{parts.scheme} addresses are not read; name the file as https://ACCOUNT.blob.core.windows.net/CONTAINER/FILE."
+        )
     local = not parts.scheme and href.startswith("/") and not href.startswith(("/vsi", "//"))
     if not local and not (parts.scheme in REMOTE and parts.netloc):
-        raise Unreadable("refused", f"{href[:80]!r} is neither an absolute path nor an http, https or s3 address.")
+        raise Unreadable("refused", f"{href[:80]!r} is neither an absolute path nor an http, https, s3 or gs address.")
     if local and item_href is not None and urlsplit(item_href).scheme in REMOTE:
         raise Unreadable("refused", "An item from the network points at a file of this machine.")
     suffix = PurePosixPath(parts.path).suffix.lower()
     if suffix in (".vrt", ".gti", ".xml", ".json"):
         raise Unreadable("refused", f"A {suffix} file describes other files and is not opened.")
+    if suffix not in TIFF and suffix not in DRIVERS and not suffix[1:].isdecimal():
+        raise Unreadable("refused", f"A {suffix[:20]} file is none of those that are read: {', '.join(sorted({*TIFF, *DRIVERS} - {''}))}.")
     return DRIVERS.get(suffix, "GTiff")
 
 
@@ -121,25 +132,25 @@ def with_raster(href: str, item_href: str | None, work: Callable[[OpenRaster], T
     Must run inside `environment`. Errors of GDAL and of the file system become `Unreadable`, with the number of attempts as its
     ``attempts``; all other errors are bugs and pass through.
     """
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in count(1):
         try:
-            return work(_opened(href, item_href, again=attempt > 1))
+            return _worked(href, item_href, work)
         except (Unreadable, RasterioError, CRSError, OSError, NotGeoreferencedWarning) as error:
             _forget(href)
             native_files().forget(href)
             found = diagnosed(error)
             found.attempts = found.attempts if found.final else attempt
-            if found.cause == "missing" and is_remote(href):
-                found.cause = "connection"  # a server that has no such file says 404; GDAL calls a silent one a missing file
-            if found.final or not (is_remote(href) and found.cause in CAUSES_THAT_PASS and attempt < ATTEMPTS):
-                raise found from error
-        time.sleep(FIRST_PAUSE * 2 ** (attempt - 1))
+            # What a server does is tried again where it is asked; here it is what came that makes no sense.
+            again = not found.final and is_remote(href) and found.cause in CAUSES_THAT_PASS and attempt < ATTEMPTS
+            if not (again and native_files().web.pause(FIRST_PAUSE * 2 ** (attempt - 1))):
+                raise found from (None if found is error else error)
     raise AssertionError
 
 
 def environment() -> rasterio.Env:
     """Return the GDAL settings for reading, as a context."""
-    return rasterio.Env(**_settings())
+    # With a session of rasterio's own, GDAL would get the AWS credentials of the environment; what opens a file is in its address here.
+    return rasterio.Env(session=DummySession(), **_settings())
 
 
 def close_files() -> None:
@@ -177,23 +188,32 @@ def _forget(href: str) -> None:
         entry[1].dataset.close()
 
 
-def _opened(href: str, item_href: str | None, *, again: bool) -> OpenRaster:
-    driver = driver_for(href, item_href)
-    signature = None if is_remote(href) else _signature(href)
-    handles = _handles()
-    if href in handles and handles[href][0] == signature:
-        handles.move_to_end(href)
-        return handles[href][1]
-    if driver == "GTiff" and not href.startswith("s3:"):
-        files = native_files()
+def _worked(href: str, item_href: str | None, work: Callable[[OpenRaster], T]) -> T:
+    driver, files = driver_for(href, item_href), native_files()
+    if driver == "GTiff":
         native = files.open_remote(href) if is_remote(href) else files.open(href)
         if native is not None:
-            return native
-    _forget(href)
-    # GDAL remembers a failed URL for the life of the process: only another query string makes it ask again.
-    nonce = f"{'&' if '?' in href else '?'}_r={uuid.uuid4().hex}" if again and href.startswith("http") else ""
-    raster = _described(rasterio.open(href + nonce, driver=driver, sharing=False))
-    handles[href] = (signature, raster)
+            return work(native)
+    if not is_remote(href):
+        return work(_opened(href, driver))
+    with remote_dataset(href, driver, files.web, files.pages) as dataset:
+        return work(_described(dataset))
+
+
+def _opened(path: str, driver: str) -> OpenRaster:
+    signature = _signature(path)
+    handles = _handles()
+    if path in handles and handles[path][0] == signature:
+        handles.move_to_end(path)
+        return handles[path][1]
+    _forget(path)
+    dataset = rasterio.open(path, driver=driver, sharing=False)
+    try:
+        raster = _described(dataset)
+    except BaseException:
+        dataset.close()
+        raise
+    handles[path] = (signature, raster)
     while len(handles) > OPEN_FILES:
         handles.popitem(last=False)[1][1].dataset.close()
     return raster
@@ -206,18 +226,15 @@ def _signature(path: str) -> tuple[int, int, int]:
 
 
 def _described(dataset: Any) -> GdalRaster:
-    try:
-        if dataset.crs is None:
-            raise Unreadable("crs", "The file has no coordinate reference system; swath data must be terrain-corrected first.")
-        if any(np.dtype(dtype).kind not in "iuf" for dtype in dataset.dtypes):
-            raise Unreadable("dtype", f"The file holds {', '.join(sorted(set(dataset.dtypes)))} numbers, which are no physical quantity.")
-        block = max(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True))
-        if block > LARGEST_BLOCK:
-            raise Unreadable(
-                "too_large", f"One block of the file takes {block / 2**20:,.0f} MiB; at most {LARGEST_BLOCK // 2**20} are decoded."
-            )
-        grid = SourceGrid(dataset.crs.to_wkt(), tuple(dataset.transform)[:6], dataset.shape)
-        return GdalRaster(dataset, grid, dataset.nodatavals)
-    except BaseException:
-        dataset.close()
-        raise
+    check_pixels(dataset.shape)
+    if dataset.crs is None:
+        raise Unreadable("crs", "The file has no coordinate reference system; swath data must be terrain-corrected first.")
+    if any(np.dtype(dtype).kind not in "iuf" for dtype in dataset.dtypes):
+        raise Unreadable("dtype", f"The file holds {', '.join(sorted(set(dataset.dtypes)))} numbers, which are no physical quantity.")
+    block = max(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in zip(dataset.block_shapes, dataset.dtypes, strict=True))
+    if block > LARGEST_BLOCK:
+        raise Unreadable(
+            "too_large", f"One block of the file takes {block / 2**20:,.0f} MiB; at most {LARGEST_BLOCK // 2**20} are decoded."
+        )
+    grid = SourceGrid(dataset.crs.to_wkt(), tuple(dataset.transform)[:6], dataset.shape)
+    return GdalRaster(dataset, grid, dataset.nodatavals)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from mdive.config import block_store_bytes, profile
+from mdive.cube.bridge import Pages
 from mdive.cube.failures import Unreadable
 from mdive.cube.relation import SourceGrid
-from mdive.cube.store import BlockStore, Range
+from mdive.cube.store import BlockStore, Range, Traffic
 from mdive.cube.tiff import NotUnderstood, TiffLayout, read_layout
 from mdive.cube.web import Answer, Web
 
@@ -39,31 +40,36 @@ Signature = tuple[int, int, int]
 class RemoteFile:
     """A TIFF on a server; its directory and its blocks come as ranges."""
 
-    def __init__(self, href: str, web: Web) -> None:
+    def __init__(self, href: str, web: Web, opening: Traffic) -> None:
         self._href = href
         self._web = web
-        self._size: int | None = None
+        self._opening = opening
+        self._first: Answer | None = None
         self.layout: TiffLayout = read_layout(self._part)
         if self.layout.block_bytes > LARGEST_BLOCK:
             raise NotUnderstood("its blocks are too large")
-        self.key = f"{href}#{self._size}"
+        first = self._first or Answer(b"", 0)
+        self.size = first.size
+        self.key = f"{href}#{first.size} {first.etag or first.modified}"
 
     def fetch(self, ranges: Sequence[Range]) -> list[bytes]:
         """Return the bytes of ranges."""
-        if max(end for _, end in ranges) > (self._size or 0):
-            error = Unreadable("truncated", f"The file ends at byte {self._size or 0:,}, before its pixels do.")
+        if max(end for _, end in ranges) > self.size:
+            error = Unreadable("truncated", f"The file ends at byte {self.size:,}, before its pixels do.")
             error.final = True
             raise error
         return [self._checked(answer) for answer in self._web.fetch(self._href, ranges)]
 
     def _part(self, start: int, end: int) -> bytes:
-        return self._checked(self._web.get(self._href, start, end))
+        data = self._checked(self._web.get(self._href, start, end))
+        self._opening.requests += 1
+        self._opening.bytes += len(data)
+        return data
 
     def _checked(self, answer: Answer) -> bytes:
-        if self._size is None:
-            self._size = answer.size
-        if answer.size != self._size:
-            raise Unreadable("changed", "The file on the server is another one than before.")
+        if self._first is None:
+            self._first = Answer(b"", answer.size, answer.etag, answer.modified)
+        answer.must_be_of(self._first)
         return answer.data
 
 
@@ -124,16 +130,10 @@ class _Failed:
     """A directory that could not be fetched."""
 
     def __init__(self, error: Unreadable, *, told: bool) -> None:
-        self._said = error.cause, error.message, error.attempts
+        self.error = error.again()
         self.told = told
         """Whether somebody has had it who needed the file."""
         self.when = time.monotonic()
-
-    def again(self) -> Unreadable:
-        cause, message, attempts = self._said
-        error = Unreadable(cause, message)
-        error.attempts, error.final = attempts, True
-        return error
 
 
 class NativeFiles:
@@ -144,10 +144,20 @@ class NativeFiles:
         self._files: OrderedDict[str, LocalFile | Signature] = OrderedDict()
         self._remote: OrderedDict[str, RemoteFile | None] = OrderedDict()
         self._opening: dict[str, threading.Lock] = {}
+        self._directories: dict[str, Traffic] = {}
         self._failed: OrderedDict[str, _Failed] = OrderedDict()
+        self.pages = Pages()
+        """Parts of remote files that GDAL decodes."""
         self._connections = connections
         self._web: Web | None = None
         self._lock = threading.Lock()
+
+    @property
+    def web(self) -> Web:
+        """How files on servers are asked for; nothing is set up before somebody does."""
+        with self._lock:
+            self._web = self._web or Web(self._connections)
+            return self._web
 
     def open(self, path: str) -> NativeRaster | None:
         """Return an open file; None where GDAL must read it, or must say why nobody can."""
@@ -186,7 +196,6 @@ class NativeFiles:
         """
         with self._lock:
             opening = self._opening.setdefault(href, threading.Lock())
-            web = self._web = self._web or Web(self._connections)
         with opening:  # one thread asks for the directory, the others wait for it
             with self._lock:
                 if href in self._remote:
@@ -196,9 +205,10 @@ class NativeFiles:
                 failed = self._failed.get(href)
             if failed is not None and (ahead or not failed.told) and time.monotonic() - failed.when < KEPT_SECONDS:
                 failed.told = failed.told or not ahead
-                raise failed.again()
+                raise failed.error.again()
+            traffic = Traffic()
             try:
-                file: RemoteFile | None = RemoteFile(href, web)
+                file: RemoteFile | None = RemoteFile(href, self.web, traffic)
             except NotUnderstood:
                 file = None
             except Unreadable as error:
@@ -209,13 +219,21 @@ class NativeFiles:
                 raise
             with self._lock:
                 self._failed.pop(href, None)
-                self._remote[href] = file
+                self._remote[href], self._directories[href] = file, traffic
                 while len(self._remote) > REMOTE_FILES:
-                    self._opening.pop(self._remote.popitem(last=False)[0], None)
+                    oldest, _ = self._remote.popitem(last=False)
+                    self._opening.pop(oldest, None)
+                    self._directories.pop(oldest, None)
         return None if file is None else NativeRaster(file, self.store)
 
+    def directory(self, href: str) -> Traffic | None:
+        """Return what the directory of a remote file has cost; None where it has not been read."""
+        with self._lock:
+            return self._directories.get(href) if href in self._remote else None
+
     def forget(self, path: str) -> None:
-        """Close a file when its last reader has gone, and drop its blocks."""
+        """Close a file when its last reader has gone, and drop what is kept of it."""
+        self.pages.forget(path)
         with self._lock:
             known = [self._files.pop(path, None), self._remote.pop(path, None)]
         for file in known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mdive.cube.failures import ReadFailure, Unreadable
+from mdive.cube.failures import ReadFailure, Unreadable, faulty
 from mdive.cube.files import OpenRaster, with_raster
 from mdive.cube.plane import Plane
 from mdive.cube.prepare import EVERYWHERE, PlannedBand, PreparedSource, cover
@@ -43,6 +43,8 @@ class BandReader:
         if part.empty or planned.item in self.state.blind:
             return None
         try:
+            if planned.asset.fault is not None:
+                raise faulty(planned.asset.fault)
             plane, size = with_raster(planned.asset.href, planned.origin, lambda raster: self._sampled(raster, part, dtype))
         except Unreadable as error:
             self._note(error, window)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from mdive.cube.failures import Unreadable
 from mdive.cube.relation import SourceGrid
 
 HEADER: Final = 32 * 1024
@@ -24,6 +25,12 @@ LARGEST_DIRECTORY: Final = 64 * 2**20
 """Bytes of block offsets beyond which a file is refused: ten million blocks."""
 
 MOST_BLOCKS: Final = 2**24
+
+MOST_PIXELS: Final = 10**12
+"""Pixels from which a file is refused: the whole land of the Earth at 30 m is half of it. A file of kilobytes can declare any number."""
+
+MOST_TAGS: Final = 4096
+"""Entries of a directory. The largest that programs write have some fifty."""
 
 NONE, DEFLATE, OLD_DEFLATE = 1, 8, 32946
 """Values of the Compression tag that are understood: nearly all public archives of COGs use DEFLATE."""
@@ -93,6 +100,8 @@ def read_layout(fetch: Fetch) -> TiffLayout:
     ------
     NotUnderstood
         If it is no TIFF, or one of a kind that GDAL must read.
+    Unreadable
+        If nobody should read it: it claims more than any real file has.
     """
     tags = _Directory(fetch).tags()
     return _layout(tags)
@@ -117,8 +126,8 @@ class _Directory:
             raise NotUnderstood("its version is unknown")
         size = struct.calcsize(count_format)
         count = struct.unpack(order + count_format, self._bytes(first, size))[0]
-        if count > 4096:
-            raise NotUnderstood("its directory is too long")
+        if count > MOST_TAGS:
+            raise Unreadable("too_large", f"The directory of the file has {count:,} entries; at most {MOST_TAGS:,} are read.")
         table = self._bytes(first + size, count * entry)
         found: dict[int, np.ndarray] = {}
         for position in range(0, len(table), entry):
@@ -160,6 +169,7 @@ def _layout(tags: dict[int, np.ndarray]) -> TiffLayout:
     bands, chunky = _one(tags, _PER_PIXEL, 1), _one(tags, _PLANAR, 1) == 1
     if not (height and width and block[0] and block[1] and bands):
         raise NotUnderstood("it has no pixels")
+    check_pixels((height, width))
     dtype = _dtype(tags, bands)
     predictor, compression = _one(tags, _PREDICTOR, 1), _one(tags, _COMPRESSION, 1)
     if compression not in (NONE, DEFLATE, OLD_DEFLATE):
@@ -177,11 +187,23 @@ def _layout(tags: dict[int, np.ndarray]) -> TiffLayout:
         raise NotUnderstood("its blocks lie beyond any file")
     unpacked = block[0] * block[1] * dtype.itemsize * (bands if chunky else 1)
     if (counts > 2 * unpacked + HEADER).any():
-        raise NotUnderstood("its blocks are larger packed than unpacked")
+        raise Unreadable("corrupt", "The blocks of the file take more bytes than the numbers in them.")
     transform, crs = _transform(tags), _crs(tags)
     return TiffLayout(
         SourceGrid(crs, transform, (height, width)), bands, dtype, _nodata(tags), block, chunky, compression, predictor, offsets, counts
     )
+
+
+def check_pixels(shape: tuple[int, int]) -> None:
+    """Refuse a raster that is larger than any that is real.
+
+    Raises
+    ------
+    Unreadable
+        With cause ``too_large``.
+    """
+    if shape[0] * shape[1] >= MOST_PIXELS:
+        raise Unreadable("too_large", f"The file claims {shape[0]:,} x {shape[1]:,} pixels; fewer than {MOST_PIXELS:,} are read.")
 
 
 def _one(tags: dict[int, np.ndarray], tag: int, default: int | None = None) -> int:

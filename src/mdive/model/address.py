@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -49,3 +50,18 @@ def without_query(href: str) -> str:
 def redact(text: str) -> str:
     """Return a message in which every address has lost its query and every named secret its value."""
     return _NAMED.sub(r"\1\2***", _URL.sub(lambda match: without_query(match.group()), text))
+
+
+class _Discreet(logging.Filter):
+    """Addresses in a library's log lose their queries, where signatures are, also where only a path is told."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg = re.sub(r"\?[^\s\"'<>]*", "", redact(record.getMessage()))
+        record.args = record.exc_info = record.exc_text = None
+        return True
+
+
+def make_discreet(*loggers: str) -> None:
+    """Let loggers of other libraries tell no secret of an address; a filter holds for one logger, not for those below it."""
+    for name in loggers:
+        logging.getLogger(name).addFilter(_Discreet())

@@ -19,6 +19,15 @@ Unit = Literal["1", "dB", "power", "amplitude", "K", "m", "%", "degree", "class"
 Resampling = Literal["nearest", "bilinear", "average"]
 
 
+class Fault(Document):
+    """Why a file must not be read, found when the inputs were checked (``verify_inputs``)."""
+
+    cause: str
+    """One word, as in the ledger: ``checksum``, ``missing``, ``http_404`` ..."""
+    message: str
+    attempts: int = 1
+
+
 class AssetRef(Document):
     """One band of one item: where it is and how its numbers become physical quantities (SCIENCE §1.1), decided once, at planning."""
 
@@ -44,6 +53,9 @@ class AssetRef(Document):
     """Grid as the catalogue tells it (rows, columns); the file itself has the last word."""
     checksum: str | None = None
     """``file:checksum`` of the source, a multihash in hex, where the catalogue gives one."""
+    size: int | None = None
+    """``file:size`` of the source in bytes, where the catalogue gives one."""
+    fault: Fault | None = None
 
 
 class ItemRef(Document):

@@ -10,8 +10,9 @@ from functools import cached_property
 import pystac
 from shapely.geometry.base import BaseGeometry
 
+from mdive.model.address import without_query
 from mdive.model.datasource import Provider
-from mdive.providers._documents import unsearchable
+from mdive.providers._documents import local_path, unsearchable
 from mdive.providers._items import Query, Rejection, Report, select, warn
 
 
@@ -37,7 +38,7 @@ class Catalog(ABC):
         self.provider = provider
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}>"
+        return f"<{type(self).__name__} {without_query(self.name)}>"
 
     @abstractmethod
     def collections(self) -> tuple[str, ...]:
@@ -72,7 +73,15 @@ class Catalog(ABC):
         """
         # A server is not believed: what it gives is compared with the question, as the content of files is.
         query = Query(geometry, start, end, collections)
-        return select(self._offered(query, report), query)
+        offered = self._offered(query, report)
+        return select(offered if local_path(self.href) is not None else map(self._from_afar, offered), query)
+
+    def _from_afar(self, item: pystac.Item) -> pystac.Item:
+        """Return an item of a remote catalogue; it says itself where it lives, but it cannot say that it is one of this machine."""
+        if local_path(item.get_self_href() or "") is not None:
+            item.remove_links("self")
+            item.set_self_href(self.href)
+        return item
 
     @abstractmethod
     def _offered(self, query: Query, report: Report) -> Iterable[pystac.Item]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from mdive.errors import CatalogError
+from mdive.model.address import make_discreet, redact, without_query
 
 TIMEOUT: Final[tuple[float, float]] = (10.0, 60.0)
 """Seconds to connect, and to wait for the next byte: a server that is there answers within the first; a large page may take the second."""
@@ -34,7 +36,7 @@ class UnreadableError(CatalogError):
 def unsearchable(name: str, cause: str, hint: str) -> CatalogError:
     """Return the error of a catalogue that cannot be searched: two lines, whatever the cause looks like."""
     line = " ".join(cause.split()).rstrip(".")
-    return CatalogError(f"catalogue {name!r} could not be searched: {line[:300]}.", hint)
+    return CatalogError(f"catalogue {without_query(name)!r} could not be searched: {redact(line)[:300]}.", redact(hint))
 
 
 def local_path(href: str) -> Path | None:
@@ -76,7 +78,7 @@ def read_json(href: str) -> Any:
         return json.loads(read_bytes(href))
     except (ValueError, RecursionError) as error:
         detail = str(error) if isinstance(error, ValueError) else "nested too deeply"
-        raise UnreadableError(f"{href} is not JSON ({detail})") from None
+        raise UnreadableError(f"{without_query(href)} is not JSON ({detail})") from None
 
 
 def fetch_json(url: str) -> Any:
@@ -116,12 +118,18 @@ def _download(url: str) -> bytes:
             for part in response.iter_bytes():
                 body += part
                 if len(body) > LARGEST:
-                    raise UnreadableError(f"{url} is larger than {LARGEST >> 20} MiB")
+                    raise UnreadableError(f"{without_query(url)} is larger than {LARGEST >> 20} MiB")
             return bytes(body)
 
     try:
         return get()
     except httpx.HTTPStatusError as error:
-        raise UnreadableError(f"{url} answers {error.response.status_code} {error.response.reason_phrase}") from None
+        raise UnreadableError(f"{without_query(url)} answers {error.response.status_code} {error.response.reason_phrase}") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UnreadableError(f"{url}: {type(error).__name__}: {error}") from None
+        raise UnreadableError(f"{without_query(url)}: {type(error).__name__}: {redact(str(error))}") from None
+
+
+make_discreet("httpx", "pystac_client.client", "pystac_client.item_search", "pystac_client.stac_api_io", "stamina")
+for _part in ("connection", "http11", "http2", "proxy", "socks"):
+    # They tell the headers of requests and answers, whoever asks.
+    logging.getLogger(f"httpcore.{_part}").addFilter(lambda _: False)

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from mdive.errors import InputError, PluginError, nearest
+from mdive.model.address import without_query
 from mdive.model.datasource import Datasource, MaskConvention, OffsetRule, Provider
 from mdive.model.load import load_document, load_mapping
 from mdive.plugins.registry import provider_file, providers
@@ -43,7 +44,7 @@ def unknown(name: str, *, is_path: bool = False) -> InputError:
     """Return the error for something that is neither a known catalogue nor a file."""
     names = provider_names()
     return InputError(
-        f"there is no file or folder {name!r}." if is_path else f"no catalogue {name!r}.{nearest(name, names)}",
+        f"there is no file or folder {name!r}." if is_path else f"no catalogue {without_query(name)!r}.{nearest(name, names)}",
         f"Known: {', '.join(names)}; or give the URL of a STAC API, or the path or URL of a static catalogue or a .parquet file.",
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -11,6 +10,7 @@ from typing import Any, Final, Literal
 import pystac
 
 from mdive.model.address import unsigned
+from mdive.model.checksum import as_multihash
 from mdive.model.datasource import Access, MaskConvention, Sensor
 from mdive.model.plan import AssetRef, MaskRule, Resampling
 from mdive.providers._documents import local_path
@@ -19,9 +19,6 @@ from mdive.providers._metadata import BandMetadata
 
 _NEAREST: Final = frozenset({"occurrence", "landcover"})
 """Bands whose values must not be mixed: classes, and frequencies that a threshold turns into classes."""
-
-_MULTIHASHES: Final = {"1220": 64, "1340": 128, "d50110": 32}
-"""Prefix (code and length of sha2-256, sha2-512, md5) and hexadecimal digits of the checksums that are understood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,8 @@ def asset_ref(item: pystac.Item, key: str, index: int, numbers: Mapping[str, Any
         crs=_crs(asset.extra_fields) or _crs(item.properties),
         transform=_numbers(transform, 6),
         shape=_numbers(shape, 2),
-        checksum=_checksum(asset.extra_fields.get("file:checksum")),
+        checksum=as_multihash(asset.extra_fields.get("file:checksum")),
+        size=_size(asset.extra_fields.get("file:size")),
         **{name: value for name, value in numbers.items() if value is not None},
     )
 
@@ -105,6 +103,8 @@ def _absolute(asset: pystac.Asset) -> str:
     path = local_path(href)
     if path is None:
         return unsigned(href)
+    if local_path(asset.owner.get_self_href() or "" if asset.owner else "") is None:
+        raise UnusableError("it came over the network and points at a file of this machine")
     if not path.is_absolute():
         raise UnusableError(f"its href {href.partition('?')[0]!r} is relative to nothing")
     return str(path)
@@ -126,10 +126,5 @@ def _crs(fields: Mapping[str, Any]) -> str | None:
     return wkt if isinstance(wkt, str) else None
 
 
-def _checksum(value: Any) -> str | None:
-    """Return a checksum that is a multihash; some catalogues write bare MD5 sums, which look like another hash of the wrong length."""
-    text = str(value or "").lower()
-    for prefix, digits in _MULTIHASHES.items():
-        if text.startswith(prefix) and len(text) == len(prefix) + digits and re.fullmatch(r"[0-9a-f]+", text):
-            return text
-    return None
+def _size(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
