@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mdive.config import find_kernel_cache
 
 if TYPE_CHECKING:
+    from mdive.cube.signing import sign_with
     from mdive.engine.connect import connect
     from mdive.engine.explain import explain
     from mdive.engine.lazy import analyse, apply, load
@@ -40,6 +41,7 @@ __all__ = [
     "plan",
     "resume",
     "run",
+    "sign_with",
 ]
 
 _WHERE = {
@@ -58,6 +60,7 @@ _WHERE = {
     "plan": "mdive.engine.planning",
     "resume": "mdive.engine.run",
     "run": "mdive.engine.run",
+    "sign_with": "mdive.cube.signing",
 }
 
 logging.getLogger("mdive").addHandler(logging.NullHandler())

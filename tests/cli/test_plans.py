@@ -70,3 +70,10 @@ def test_a_dry_run_writes_nothing(made, tmp_path):
     assert said.returncode == 0
     assert "memory" in said.stdout
     assert not (tmp_path / "run").exists()
+
+
+def test_explain_offline_is_an_option(planned):
+    asked = mdive("explain", "--event", planned, "--offline", "--json")
+    assert asked.returncode == 0, asked.stderr
+    assert "requests" not in json.loads(asked.stdout)
+    assert json.loads(mdive("explain", "--event", planned, "--json").stdout)["requests"] == 0

@@ -238,23 +238,16 @@ def test_threads_that_want_one_block_wait_for_one_fetch(counting):
     assert len(counting.ranges) == 1
 
 
-def test_blocks_that_are_known_to_be_needed_live_until_the_last_has_come(counting):
-    store = BlockStore(2 * 32 * 32)
-    store.expect(counting, [(0, 0, 0), (0, 0, 0)])
-    store.read(counting, 1, (0, 32), (0, 32))
-    store.read(counting, 1, (32, 64), (0, 320))
-    asked = len(counting.ranges)
-    store.read(counting, 1, (0, 32), (0, 32))
-    assert len(counting.ranges) == asked
-    assert store.held == 0
-
-
-def test_fetching_ahead_fetches_once_and_unpacks_later(counting):
-    store = BlockStore(10**9)
-    store.fetch_ahead(counting, [(0, 0, 0), (0, 0, 1)])
+def test_what_is_pinned_stays_whatever_the_budget(counting):
+    store = BlockStore(0)
+    entries, mine = store.pin(counting, [(0, 0, 0), (0, 0, 1)])
+    store.fetch(counting, mine)
     assert (store.traffic.requests, store.traffic.unpacked) == (1, 0)
-    store.read(counting, 1, (0, 32), (0, 64))
+    for _ in range(2):
+        store.read(counting, 1, (0, 32), (0, 64))
     assert (store.traffic.requests, store.traffic.unpacked) == (1, 2)
+    store.unpin(entries)
+    assert store.held == 0
 
 
 def test_a_failed_fetch_is_forgotten_and_may_be_tried_again(counting):

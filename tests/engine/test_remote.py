@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 import shutil
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
@@ -94,6 +97,36 @@ def test_the_same_bits_and_no_range_twice(flood, calm, shas, web, remote, files,
     for (name, _, end), (other, start, _) in itertools.pairwise(blocks):
         assert name != other or end <= start, "no byte of a block comes twice"
     assert store.traffic.requests == len(blocks)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_timing_makes_a_range_come_twice(flood, calm, shas, web, remote, files, tmp_path, monkeypatch, seed):
+    """Whoever sleeps, before a fetch, in it or after it: the requests are the same ones, in any budget."""
+    rng = random.Random(seed)
+    fetch = native.RemoteFile.fetch
+
+    def late(file, ranges):
+        time.sleep(rng.random() * 0.05)
+        pieces = fetch(file, ranges)
+        time.sleep(rng.random() * 0.05)
+        return pieces
+
+    submit = ThreadPoolExecutor.submit
+
+    def later(pool, work, *args, **kwargs):
+        def begun():
+            time.sleep(rng.random() * 0.05)
+            return work(*args, **kwargs)
+
+        return submit(pool, begun)
+
+    monkeypatch.setattr(native.RemoteFile, "fetch", late)
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", later)
+    files(2**28)
+    plan = mdive.plan(flood.event, catalog=remote, tile_size=128)
+    report = mdive.run(plan, tmp_path / "run", runtime=mdive.connect("threads", workers=4))
+    assert shas(report.folder)["extent"] == calm.shas["extent"]
+    assert len(web.asked) == len(set(web.asked))
 
 
 @pytest.mark.parametrize("budget", [0, 2**18])

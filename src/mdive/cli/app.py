@@ -83,7 +83,10 @@ def run(
     tile_size: TileSize = None,
     param: Parameters = None,
     as_json: AsJson = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan and explain; read and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan and explain; read no pixel and write nothing.")] = False,
+    verify_inputs: Annotated[
+        bool, typer.Option("--verify-inputs", help="Compare whole files with their catalogue's checksums first.")
+    ] = False,
 ) -> None:
     """Plan an event and run it into a folder; or run a plan that was made before."""
     import mdive
@@ -96,7 +99,7 @@ def run(
         _explain(plan, workers, as_json=as_json)
         return
     with talk.progress() as watch:
-        report = mdive.run(plan, out, runtime=connected, watch=watch)
+        report = mdive.run(plan, out, runtime=connected, watch=watch, verify_inputs=verify_inputs)
     _end(report, as_json=as_json)
 
 
@@ -144,10 +147,35 @@ def explain(
     tile_size: TileSize = None,
     param: Parameters = None,
     as_json: AsJson = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no file for its header; requests and their bytes are then unknown.")
+    ] = False,
 ) -> None:
-    """Say what a plan will read, compute and hold, before it does."""
+    """Say what a plan will read, compute and hold, before it does. Reads the headers of files on servers, and no pixel."""
     made = _planned(event, catalog, profile, workers, tile_size, param)
-    _explain(made, workers, as_json=as_json)
+    _explain(made, workers, as_json=as_json, headers=not offline)
+
+
+@app.command()
+def index(
+    plan: Annotated[Path, typer.Argument(help="A plan that `mdive plan --out` wrote, or an event document.", show_default=False)],
+    vrt: Annotated[Path | None, typer.Option("--vrt", help="Folder for VRT files: one per observation, with its bands.")] = None,
+    gti: Annotated[Path | None, typer.Option("--gti", help="Folder for GTI files and the tile index that they share (GDAL 3.9).")] = None,
+    catalog: Catalog = None,
+) -> None:
+    """Write what a plan reads as virtual rasters for QGIS. Reads the headers of files, and no pixel."""
+    from mdive.engine.virtual import Form, write_virtual
+
+    if vrt is None and gti is None:
+        raise UsageError("there is nothing to write.", "Give --vrt FOLDER, --gti FOLDER, or both.")
+    made = _planned(plan, catalog, None, None, None, None)
+    wanted: list[tuple[Form, Path | None]] = [("vrt", vrt), ("gti", gti)]
+    for form, folder in wanted:
+        if folder is not None:
+            written, left_out = write_virtual(made, folder, form)
+            typer.echo(f"{folder}: {len(written)} files")
+            for missing in left_out:
+                typer.echo(f"left out: {missing.href}: {missing.reason}", err=True)
 
 
 @app.command()
@@ -370,10 +398,10 @@ def _parameters(given: list[str]) -> dict[str, Any]:
     return values
 
 
-def _explain(plan: Plan, workers: int | None, *, as_json: bool) -> None:
+def _explain(plan: Plan, workers: int | None, *, as_json: bool, headers: bool = True) -> None:
     import mdive
 
-    explanation = mdive.explain(plan, workers=workers)
+    explanation = mdive.explain(plan, workers=workers, headers=headers)
     if as_json:
         _print_json(explanation.model_dump(mode="json", exclude_none=True))
     else:

@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mdive.cube.ahead import fetch_ahead
     from mdive.cube.block import Block, Reads, read_block
     from mdive.cube.failures import ReadFailure
     from mdive.cube.grid import make_grid, to_geobox
@@ -25,7 +24,6 @@ _HOMES = {
     "Reads": "block",
     "TileIndex": "index",
     "area_mask": "polygon",
-    "fetch_ahead": "ahead",
     "make_grid": "grid",
     "open_tree": "tree",
     "read_block": "block",
@@ -39,7 +37,6 @@ __all__ = [
     "Reads",
     "TileIndex",
     "area_mask",
-    "fetch_ahead",
     "make_grid",
     "open_tree",
     "read_block",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import wait
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 
-from mdive.cube.ahead import fetch_ahead
+from mdive.cube.ahead import arriving
 from mdive.cube.failures import ReadFailure
 from mdive.cube.files import environment
 from mdive.cube.plane import Plane
@@ -184,13 +183,10 @@ def read_block(source: Source, window: Window, grid: Grid, bands: Sequence[str])
     prepared = prepare(source, grid)
     wanted = _wanted(source, bands)
     layers = [prepared.touching(window, observation.items) for observation in source.observations]
-    coming = fetch_ahead(source, window, grid, wanted)
     state = LoadState()
     _note_missing_assets(prepared, layers, wanted, window, state)
-    with environment():
+    with environment(), arriving(source, window, grid, wanted):
         stacks = {band: [_planes(prepared, layer, band, window, state) for layer in layers] for band in wanted}
-    # All that was asked for is here: what has not begun by now would fetch for nobody.
-    wait([future for future in coming if not future.cancel()])
     return Block(prepared, window, bands, stacks, state)
 
 

@@ -4,22 +4,23 @@ Tile edges and halos cut blocks, so a reader that asks file by file and window b
 has one entry, by file and place. Whoever asks first fetches it; the others wait for the same entry. Neighbouring blocks that a file holds side by
 side are fetched as one range.
 
-An entry lives as long as somebody is known to need it (`expect`), else as long as the budget allows, the longest unused going first.
-What is still needed may be dropped as well when memory is short: then it is fetched again, and the result is the same.
+What a pass reads is known before it begins (`mdive.cube.fetches`): then the plan says how long an entry lives. All other entries live as long as
+the budget allows, the longest unused going first, and are fetched again when they are asked for again.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
-from mdive.cube.failures import Unreadable
 from mdive.cube.tiff import TiffLayout
 from mdive.cube.unpack import empty_block, unpack
 
@@ -54,15 +55,32 @@ class BlockFile(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Entry:
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A block that is here, or on its way."""
+
+    home: MutableMapping[Any, Entry]
+    """Where it is found, as long as it is held."""
+    key: Hashable
     size: int
     """Bytes that it holds: packed, until it is unpacked."""
     packed: Future[bytes | memoryview | None] = field(default_factory=Future)
     numbers: np.ndarray[Any, Any] | None = None
-    ahead: bool = False
-    """Fetched for somebody who has not come yet: dropping it would mean fetching it twice."""
+    pins: int = 0
+    """Readers who have announced themselves."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Turn(Protocol):
+    """What one reader was promised: the entries of the blocks that it will ask for."""
+
+    def claim(self, file: BlockFile, place: Place) -> tuple[Entry, bool] | None:
+        """Return the entry of a block, and whether the caller must fetch it; None if the turn knows nothing of it. The store is guarded."""
+        ...
+
+    def done(self, file: BlockFile, place: Place) -> None:
+        """Take note that a claimed block has been used. The store is guarded."""
+        ...
 
 
 @dataclass(slots=True)
@@ -89,53 +107,15 @@ class BlockStore:
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self.traffic = Traffic()
-        self._entries: OrderedDict[tuple[str, Place], _Entry] = OrderedDict()
-        self._needed: dict[tuple[str, Place], int] = {}
-        self._expected: set[str] = set()
-        """Files of which it is known how often each block will be asked for."""
+        self.guard = threading.Condition()
+        """Held while entries change."""
+        self._entries: OrderedDict[Hashable, Entry] = OrderedDict()
         self._held = 0
-        self._lock = threading.Lock()
 
     @property
     def held(self) -> int:
-        """Bytes of blocks that are held, counted as unpacked."""
+        """Bytes of blocks that are held."""
         return self._held
-
-    def expect(self, file: BlockFile, places: Iterable[Place]) -> None:
-        """Say that blocks will be asked for once more each."""
-        with self._lock:
-            self._expected.add(file.key)
-            for place in places:
-                key = file.key, place
-                self._needed[key] = self._needed.get(key, 0) + 1
-
-    @property
-    def has_room(self) -> bool:
-        """Whether it holds less than its budget: time to fetch ahead."""
-        return self._held < self.budget
-
-    def fetch_ahead(self, file: BlockFile, places: Sequence[Place]) -> None:
-        """Fetch blocks that will be asked for, and keep them until they are; what goes wrong is raised to whoever asks.
-
-        Who comes late, when the last one who needed a block has had it, fetches nothing.
-        """
-        mine = self._claim(file, places, ahead=True)[1]
-        try:
-            self._fetch(file, mine)
-        except Unreadable:
-            return
-        except BaseException:
-            self._drop(file, mine)
-            raise
-
-    def release(self) -> None:
-        """Forget for whom blocks were fetched ahead, or kept: nobody comes any more."""
-        with self._lock:
-            for entry in self._entries.values():
-                entry.ahead = False
-            self._needed.clear()
-            self._expected.clear()
-            self._make_room()
 
     def read(self, file: BlockFile, index: int, rows: Range, cols: Range) -> np.ndarray[Any, Any]:
         """Return the stored numbers of a band in rows [first, end) and columns [first, end).
@@ -167,45 +147,103 @@ class BlockStore:
         return out
 
     def forget(self, file: BlockFile) -> None:
-        """Drop all blocks of a file: it failed, or it is another one now."""
-        with self._lock:
-            for key in [k for k in self._entries if k[0] == file.key]:
-                self._held -= self._entries.pop(key).size
-            for key in [k for k in self._needed if k[0] == file.key]:
-                del self._needed[key]
+        """Drop all blocks of a file that nobody has planned: it failed, or it is another one now."""
+        with self.guard:
+            for key in [k for k in self._entries if isinstance(k, tuple) and k[0] == file.key]:
+                self.drop(self._entries[key])
 
-    def _blocks(self, file: BlockFile, places: Sequence[Place]) -> Iterable[np.ndarray[Any, Any]]:
-        entries, mine = self._claim(file, places)
-        try:
-            self._fetch(file, mine)
-        except BaseException:
-            self._drop(file, mine)
-            raise
-        for place, entry in zip(places, entries, strict=True):
-            yield self._unpacked(file, place, entry)
-            self._done(file, place)
+    def pin(self, file: BlockFile, places: Sequence[Place]) -> tuple[list[Entry], list[tuple[Place, Entry]]]:
+        """Announce a reader: the entries are held until `unpin`.
 
-    def _claim(self, file: BlockFile, places: Sequence[Place], *, ahead: bool = False) -> tuple[list[_Entry], list[tuple[Place, _Entry]]]:
-        """Return the entries of blocks, and those of them that the caller must fetch."""
-        counts = file.layout.counts
+        Returns
+        -------
+        list of Entry
+            All of them.
+        list of (Place, Entry)
+            Those that the caller must `fetch`.
+        """
         entries, mine = [], []
-        with self._lock:
+        with self.guard:
             for place in places:
-                key = file.key, place
-                entry = self._entries.get(key)
-                if entry is None and ahead and file.key in self._expected and key not in self._needed:
-                    continue
-                if entry is None:
-                    entry = self._entries[key] = _Entry(int(counts[place]), ahead=ahead)
-                    self._held += entry.size
-                    mine.append((place, entry))
-                self._entries.move_to_end(key)
+                entry, new = self._claim(file, place)
+                entry.pins += 1
                 entries.append(entry)
+                if new:
+                    mine.append((place, entry))
         return entries, mine
 
-    def _fetch(self, file: BlockFile, mine: Sequence[tuple[Place, _Entry]]) -> None:
+    def unpin(self, entries: Iterable[Entry]) -> None:
+        """Take an announcement back; what could not be fetched is forgotten, so that the next reader tries again."""
+        with self.guard:
+            for entry in entries:
+                entry.pins -= 1
+                if entry.packed.done() and entry.packed.exception() is not None:
+                    self.drop(entry)
+            self._make_room()
+
+    def fetch(self, file: BlockFile, mine: Sequence[tuple[Place, Entry]]) -> None:
+        """Fetch blocks into entries that the caller has claimed.
+
+        Raises
+        ------
+        Unreadable
+            If they cannot be fetched; whoever waits for one of the entries gets the same error.
+        """
+        try:
+            self._fetch(file, mine)
+        except BaseException as error:
+            for _, entry in mine:
+                if not entry.packed.done():
+                    entry.packed.set_exception(error)
+            raise
+
+    def hold(self, entry: Entry) -> Entry:
+        """Put an entry in its home. The store is guarded."""
+        entry.home[entry.key] = entry
+        self._held += entry.size
+        return entry
+
+    def drop(self, entry: Entry) -> None:
+        """Take an entry from its home, if it is still there. The store is guarded."""
+        if entry.home.get(entry.key) is entry:
+            del entry.home[entry.key]
+            self._held -= entry.size
+
+    def _blocks(self, file: BlockFile, places: Sequence[Place]) -> Iterator[np.ndarray[Any, Any]]:
+        turn = _turn.get()
+        claimed: list[tuple[Place, Entry, bool]] = []
+        mine = []
+        with self.guard:
+            for place in places:
+                promised = turn.claim(file, place) if turn is not None else None
+                entry, new = promised or self._claim(file, place)
+                claimed.append((place, entry, promised is not None))
+                if new:
+                    mine.append((place, entry))
+        try:
+            self.fetch(file, mine)
+        except BaseException:
+            self._drop(entry for _, entry in mine)
+            raise
+        for place, entry, promised_one in claimed:
+            yield self._unpacked(file, entry)
+            with self.guard:
+                self.traffic.asked += 1
+                if turn is not None and promised_one:
+                    turn.done(file, place)
+                self._make_room()
+
+    def _claim(self, file: BlockFile, place: Place) -> tuple[Entry, bool]:
+        key = file.key, place
+        entry = self._entries.get(key)
+        if entry is None:
+            return self.hold(Entry(self._entries, key, int(file.layout.counts[place]))), True
+        self._entries.move_to_end(key)
+        return entry, False
+
+    def _fetch(self, file: BlockFile, mine: Sequence[tuple[Place, Entry]]) -> None:
         layout = file.layout
-        located: list[tuple[int, int, _Entry]] = []
+        located: list[tuple[int, int, Entry]] = []
         for place, entry in mine:
             start, size = int(layout.offsets[place]), int(layout.counts[place])
             if size:
@@ -216,13 +254,8 @@ class BlockStore:
         ranges = coalesced([(start, start + size) for start, size, _ in located])
         if not ranges:
             return
-        try:
-            pieces = file.fetch(ranges)
-        except BaseException as error:
-            for _, _, entry in located:
-                entry.packed.set_exception(error)
-            raise
-        with self._lock:
+        pieces = file.fetch(ranges)
+        with self.guard:
             self.traffic.requests += len(ranges)
             self.traffic.bytes += sum(map(len, pieces))
         at = 0
@@ -232,7 +265,7 @@ class BlockStore:
             first = start - ranges[at][0]
             entry.packed.set_result(memoryview(pieces[at])[first : first + size])
 
-    def _unpacked(self, file: BlockFile, place: Place, entry: _Entry) -> np.ndarray[Any, Any]:
+    def _unpacked(self, file: BlockFile, entry: Entry) -> np.ndarray[Any, Any]:
         try:
             packed = entry.packed.result()
             with entry.lock:
@@ -240,46 +273,41 @@ class BlockStore:
                     numbers = empty_block(file.layout) if packed is None else unpack(packed, file.layout)
                     numbers.flags.writeable = False
                     entry.numbers, entry.packed = numbers, _SPENT
-                    with self._lock:
+                    with self.guard:
                         self.traffic.unpacked += 1
-                        if self._entries.get((file.key, place)) is entry:
+                        if entry.home.get(entry.key) is entry:
                             self._held += numbers.nbytes - entry.size
                         entry.size = numbers.nbytes
                 return entry.numbers
         except BaseException:
-            self._drop(file, [(place, entry)])
+            self._drop([entry])
             raise
 
-    def _done(self, file: BlockFile, place: Place) -> None:
-        """Note that a block has been used, and make room."""
-        key = file.key, place
-        with self._lock:
-            self.traffic.asked += 1
-            if key in self._entries:
-                self._entries[key].ahead = False
-            left = self._needed.get(key, 0) - 1
-            if left > 0:
-                self._needed[key] = left
-            elif self._needed.pop(key, None) is not None and key in self._entries:
-                self._held -= self._entries.pop(key).size
-            self._make_room()
-
     def _make_room(self) -> None:
-        # What is still needed goes only when dropping the rest was not enough, and never below one block: it would be fetched in vain.
-        for spare in (True, False):
-            for key in list(self._entries):
-                if self._held <= self.budget:
-                    return
-                entry = self._entries[key]
-                if entry.packed.done() and not entry.ahead and (key not in self._needed) == spare:
-                    self._held -= self._entries.pop(key).size
+        for key in list(self._entries) if self._held > self.budget else ():
+            if self._held <= self.budget:
+                return
+            entry = self._entries[key]
+            if entry.packed.done() and not entry.pins:
+                self.drop(entry)
 
-    def _drop(self, file: BlockFile, entries: Iterable[tuple[Place, _Entry]]) -> None:
-        with self._lock:
-            for place, entry in entries:
-                if self._entries.get((file.key, place)) is entry:
-                    del self._entries[file.key, place]
-                    self._held -= entry.size
+    def _drop(self, entries: Iterable[Entry]) -> None:
+        with self.guard:
+            for entry in entries:
+                self.drop(entry)
+
+
+_turn: ContextVar[Turn | None] = ContextVar("mdive_turn", default=None)
+
+
+@contextmanager
+def reading(turn: Turn) -> Iterator[None]:
+    """Let what this thread reads be the turn's."""
+    token = _turn.set(turn)
+    try:
+        yield
+    finally:
+        _turn.reset(token)
 
 
 _SPENT: Future[bytes | memoryview | None] = Future()

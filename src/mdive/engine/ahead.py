@@ -2,71 +2,74 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import Self
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from mdive.cube.ahead import expect, fetch_ahead, open_ahead
+from mdive.cube.ahead import Fetcher, WindowRead, open_all, plan_reads
 from mdive.cube.files import is_remote
-from mdive.cube.native import native_files
+from mdive.cube.native import NativeRaster, native_files
 from mdive.engine.reading import bands_read
 from mdive.engine.work import Job
-from mdive.model.plan import Source, source_by_key
-from mdive.pipeline import Window
+from mdive.model.plan import Plan, source_by_key
+from mdive.pipeline import Tiles
 from mdive.pipeline.evaluate import loads_of
-
-PATIENCE = 0.01
-"""Seconds between two looks whether there is room again."""
+from mdive.pipeline.passes import Pass
 
 
-class ReadAhead:
-    """Fetches for the tiles of a pass in the order in which they are computed, as long as the block store has room.
+def reads_of(plan: Plan, pass_: Pass, tiles: Tiles, order: Sequence[int]) -> list[WindowRead]:
+    """Return what a pass reads of its sources, tile by tile."""
+    sources = source_by_key(plan)
+    return [
+        WindowRead(sources[key], window, plan.grid, tuple(bands_read(sources[key], [n.band for n in nodes])))
+        for tile in order
+        for key, nodes, window in loads_of(pass_, tiles, tile)
+        if sources[key].observations
+    ]
 
-    It serves runtimes that compute in this process. Nothing depends on it but time: a tile whose blocks are not there yet fetches them
-    itself.
+
+def read_ahead(job: Job, index: int, tiles: Sequence[int]) -> Fetcher:
+    """Return what fetches for the tiles of a pass, in the order in which they are computed.
+
+    It serves runtimes that compute in this process. Nothing depends on it but time and traffic: a tile that it does not know fetches what it needs.
 
     Parameters
     ----------
     job, index, tiles
         Which tiles of which pass, in order.
     """
+    store = native_files().store
+    reads = reads_of(job.plan, job.passes[index], job.tiles, tiles)
+    return Fetcher(reads, plan_reads(reads, store.budget), store)
 
-    def __init__(self, job: Job, index: int, tiles: Sequence[int]) -> None:
-        self._job, self._index, self._tiles = job, index, tiles
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="mdive-read-ahead", daemon=True)
-        self._sources = source_by_key(job.plan)
-        self._remote = {k for k, s in self._sources.items() if any(is_remote(a.href) for i in s.items for a in i.assets.values())}
 
-    def __enter__(self) -> Self:
-        for source, bands, _, window in self._reads(self._tiles):
-            open_ahead(source, window, self._job.plan.grid, bands)
-        for source, bands, _, window in self._reads(self._tiles):
-            expect(source, window, self._job.plan.grid, bands)
-        if self._remote:
-            self._thread.start()
-        return self
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What a run asks of servers."""
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        native_files().store.release()
+    requests: int = 0
+    bytes: int = 0
+    unknown: int = 0
+    """Files on servers whose blocks are not known beforehand: GDAL reads them, or their directories could not be read."""
 
-    def _reads(self, tiles: Sequence[int]) -> Iterator[tuple[Source, list[str], str, Window]]:
-        for tile in tiles:
-            for key, nodes, window in loads_of(self._job.passes[self._index], self._job.tiles, tile):
-                source = self._sources[key]
-                if source.observations:
-                    yield source, bands_read(source, [n.band for n in nodes]), key, window
 
-    def _run(self) -> None:
-        store = native_files().store
-        for source, bands, key, window in self._reads(self._tiles):
-            if key not in self._remote:
-                continue
-            coming = fetch_ahead(source, window, self._job.plan.grid, bands)
-            while not all(future.done() for future in coming) or not store.has_room:
-                if self._stop.wait(PATIENCE):
-                    return
+def network_of(plan: Plan, passes: Sequence[Pass], tiles: Tiles) -> Network:
+    """Return what a whole run asks of servers, directories included; these are read now where they have not been read in this process.
+
+    It holds for runtimes that compute in one process, and for servers that answer: a block that fails is asked for again.
+    """
+    if not any(is_remote(asset.href) for source in plan.sources for item in source.items for asset in item.assets.values()):
+        return Network()
+    files = native_files()
+    met: dict[str, NativeRaster | None] = {}
+    requests = size = 0
+    for pass_ in passes:
+        reads = reads_of(plan, pass_, tiles, range(len(tiles)))
+        met |= {href: raster for href, raster in open_all(reads).items() if is_remote(href)}
+        fetched = plan_reads(reads, files.store.budget)
+        requests, size = requests + fetched.requests, size + fetched.bytes
+    directories = [traffic for href in met if (traffic := files.directory(href)) is not None]
+    return Network(
+        requests + sum(d.requests for d in directories),
+        size + sum(d.bytes for d in directories),
+        sum(raster is None for raster in met.values()),
+    )

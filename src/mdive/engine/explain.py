@@ -6,6 +6,7 @@ import html
 
 from mdive.config import profile, worker_count
 from mdive.cube import TileIndex
+from mdive.engine.ahead import network_of
 from mdive.engine.given import take_plan, take_workers
 from mdive.engine.pipelines import graph_of, tiles_of
 from mdive.engine.tiling import disk_bytes, footprint, peak_memory, widest_halo
@@ -30,7 +31,7 @@ class PassCost(Document):
 
 
 class Explanation(Document):
-    """What a plan costs. Bytes and seconds are estimates from metadata."""
+    """What a plan costs. Requests and bytes over the network are exact; memory, disk and seconds are estimates from metadata."""
 
     plan: str
     algorithm: str
@@ -40,6 +41,13 @@ class Explanation(Document):
     assets: int
     blocks: int
     bytes_to_read: int
+    """Decoded, by the catalogue's word."""
+    requests: int | None
+    """To servers, for the directories and blocks of files. None where nobody looked into the files."""
+    bytes_over_network: int | None
+    """What these requests bring."""
+    unknown_files: int
+    """Files on servers that take more requests than are counted here: GDAL reads them, or their directories could not be read."""
     tiles: int
     tile_size: int
     passes: tuple[PassCost, ...]
@@ -64,8 +72,10 @@ class Explanation(Document):
         return f"<table><caption>{html.escape(self.algorithm)}</caption>{cells}</table><ul>{why}</ul>"
 
 
-def explain(plan: Plan, *, workers: int | None = None) -> Explanation:
+def explain(plan: Plan, *, workers: int | None = None, headers: bool = True) -> Explanation:
     """Say what a plan will read, compute and hold.
+
+    The directories of files on servers are read for it, once in a process: a run that follows does not ask for them again.
 
     Parameters
     ----------
@@ -73,6 +83,8 @@ def explain(plan: Plan, *, workers: int | None = None) -> Explanation:
         The plan.
     workers
         Tiles in the making at once. Default: the profile's.
+    headers
+        False asks no server for anything; requests and bytes over the network are then unknown.
 
     Raises
     ------
@@ -89,6 +101,7 @@ def explain(plan: Plan, *, workers: int | None = None) -> Explanation:
     cost = footprint(graph, passes, sources)
     halo = widest_halo(passes)
     estimate = TileIndex(plan.sources, plan.grid).estimate(*(tile.expand(halo) for tile in tiles))
+    network = network_of(plan, passes, tiles) if headers else None
     rows, cols = plan.grid.shape
     size = max(t.height for t in tiles)
     layers = sum(len(s.bands) * max(1, len(s.observations)) for s in plan.sources)
@@ -101,6 +114,9 @@ def explain(plan: Plan, *, workers: int | None = None) -> Explanation:
         assets=estimate.assets,
         blocks=estimate.blocks,
         bytes_to_read=estimate.bytes,
+        requests=None if network is None else network.requests,
+        bytes_over_network=None if network is None else network.bytes,
+        unknown_files=0 if network is None else network.unknown,
         tiles=len(tiles),
         tile_size=plan.tiling.size,
         passes=tuple(
@@ -125,6 +141,7 @@ def _rows(e: Explanation) -> list[tuple[str, str]]:
     return [
         ("grid", f"{e.grid[1]} x {e.grid[0]} pixels, {e.area_km2:,.0f} km²"),
         ("reads", f"{e.items} items, {e.assets} assets, {e.blocks:,} blocks, about {_bytes(e.bytes_to_read)} decoded"),
+        ("network", _network(e)),
         ("tiles", f"{e.tiles} of {e.tile_size} pixels"),
         (
             "passes",
@@ -137,6 +154,13 @@ def _rows(e: Explanation) -> list[tuple[str, str]]:
         ("disk", f"at most {_bytes(e.disk)} while it runs"),
         ("time", f"about {max(e.core_seconds / e.workers, 1):,.0f} s of computing on {e.workers} worker{'s' if e.workers != 1 else ''}"),
     ]
+
+
+def _network(e: Explanation) -> str:
+    if e.requests is None or e.bytes_over_network is None:
+        return "unknown: the headers of the files were not read"
+    more = f"; more for {e.unknown_files} file{'s' if e.unknown_files != 1 else ''} whose blocks are not known" if e.unknown_files else ""
+    return f"{e.requests:,} requests, {_bytes(e.bytes_over_network)}{more}" if e.requests or more else "no requests: all files are here"
 
 
 def _bytes(size: int) -> str:

@@ -14,7 +14,7 @@ from mdive.cube import TileIndex, area_mask, make_grid
 from mdive.engine.choice import choose
 from mdive.engine.given import take_catalog, take_event, take_workers
 from mdive.engine.pipelines import PROBABILITY, REQUIRED, trace
-from mdive.engine.specs import product_names
+from mdive.engine.specs import product_names, raster_specs
 from mdive.engine.tiling import check_size, footprint, tile_size, widest_halo
 from mdive.errors import InputError, MdiveError, NoDataError, UsageError, nearest
 from mdive.model.address import without_query
@@ -97,7 +97,7 @@ def plan(
     reference = AlgorithmRef(
         name=spec.name, version=spec.version, package=spec.package, parameters=bound, sources=choice.keys, references=spec.references
     )
-    graph = trace(spec, reference, choice.sources, geometry.wkt, [*REQUIRED, *(n for n in products if n != "polygons")])
+    graph = trace(spec, reference, choice.sources, geometry.wkt, [*REQUIRED, *(n for n in products if n in raster_specs(spec))])
     tiling = _tiling(graph, grid, choice.sources, limits, tile_size, workers)
     check_size(grid.shape, tiling.size)
     return Plan(
@@ -151,9 +151,9 @@ def check_event(event: Event) -> None:
 
 def software() -> dict[str, str]:
     """Return the versions that took part in a result."""
-    names = ("mdive", "numpy", "scipy", "numba", "xarray", "dask", "odc-stac", "odc-loader", "odc-geo", "rasterio", "pyproj", "shapely")
+    names = "mdive numpy scipy numba xarray dask odc-stac odc-loader odc-geo rasterio pyproj shapely zarr"
     found = {"python": platform.python_version()}
-    for name in names:
+    for name in names.split():
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

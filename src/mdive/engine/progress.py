@@ -11,7 +11,7 @@ class Progress:
     """Where a run is."""
 
     stage: str
-    """``pass``, ``products`` or ``done``."""
+    """``inputs``, ``pass``, ``products`` or ``done``."""
     done: int
     total: int
     """Steps (tiles of all passes, then products)."""

@@ -12,21 +12,23 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mdive.engine.ahead import ReadAhead
+from mdive.engine.ahead import read_ahead
 from mdive.engine.finish import finish
 from mdive.engine.folder import MANIFEST, STAGING, is_complete, locked
 from mdive.engine.given import take_path, take_plan, take_runtime
+from mdive.engine.inputs import verified
 from mdive.engine.progress import Progress, Watcher, nobody
 from mdive.engine.report import Report, open_run
+from mdive.engine.specs import ZARR
 from mdive.engine.tiling import disk_bytes, footprint
 from mdive.engine.work import PLAN_FILE, SCRATCH_FOLDER, Job, finish_pass, make_job, missing_tiles, open_job, pass_done, run_tile
 from mdive.errors import MdiveError, RunFolderError
 from mdive.model.plan import Plan, source_by_key
-from mdive.products import check_writable, write_json_atomic
+from mdive.products import check_writable, require_zarr, write_json_atomic
 from mdive.runtime import Runtime, Task, threads
 
 
-def run(plan: Plan, out: str | Path, *, runtime: Runtime | None = None, watch: Watcher = nobody) -> Report:
+def run(plan: Plan, out: str | Path, *, runtime: Runtime | None = None, watch: Watcher = nobody, verify_inputs: bool = False) -> Report:
     """Run a plan into a new folder.
 
     Parameters
@@ -39,6 +41,9 @@ def run(plan: Plan, out: str | Path, *, runtime: Runtime | None = None, watch: W
         Where tiles are computed. Default: threads, one per core.
     watch
         Called with ``Progress`` events.
+    verify_inputs
+        Fetch every file that has a ``file:checksum`` in its catalogue and compare it; one that differs counts as unreadable. The others are
+        compared by ``file:size`` where there is one. ``report.plan.reasons`` says how many were.
 
     Returns
     -------
@@ -48,12 +53,17 @@ def run(plan: Plan, out: str | Path, *, runtime: Runtime | None = None, watch: W
     ------
     RunFolderError
         If the folder cannot be written, holds a run already, or another process is at work in it. Nothing is written then.
+    UsageError
+        If a product is wanted whose library is not installed. Nothing is written then.
     """
     plan, folder, runtime = take_plan(plan, "run"), take_path(out, "run", "out"), take_runtime(runtime, "run")
     _refuse_used(folder)
+    _refuse_formats(plan)
     job = make_job(folder.resolve(), plan)
     cost = footprint(job.graph, job.passes, source_by_key(plan))
-    check_writable(folder, disk_bytes(cost, job.graph, job.passes, plan.grid.shape, plan.tiling.size))
+    check_writable(folder, disk_bytes(cost, job.graph, job.passes, plan.grid.shape, plan.tiling.size, zarr=ZARR in plan.products))
+    if verify_inputs:
+        plan = verified(plan, watch)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         _refuse_used(folder)
@@ -70,6 +80,8 @@ def resume(out: str | Path, *, runtime: Runtime | None = None, watch: Watcher = 
     ------
     RunFolderError
         If there is no run to resume, or another process is at work in it.
+    UsageError
+        If a product is wanted whose library is not installed.
     """
     folder, runtime = take_path(out, "resume", "out"), take_runtime(runtime, "resume")
     if is_complete(folder):
@@ -109,9 +121,15 @@ def _refuse_used(folder: Path) -> None:
         raise RunFolderError(f"{folder} is not empty (it holds {strangers[0]!r}).", "Choose a new or empty folder with --out.")
 
 
+def _refuse_formats(plan: Plan) -> None:
+    if ZARR in plan.products:
+        require_zarr()
+
+
 def _work(folder: Path, runtime: Runtime, watch: Watcher) -> Report:
     started = datetime.now(UTC)
     job = open_job(folder.resolve())
+    _refuse_formats(job.plan)
     total = len(job.tiles) * len(job.passes) + 1
     done = 0
     with runtime:
@@ -139,7 +157,7 @@ def _work(folder: Path, runtime: Runtime, watch: Watcher) -> Report:
 
 def _outcomes(runtime: Runtime, job: Job, index: int, tiles: list[int]) -> Iterator[None]:
     tasks = [Task(f"p{index}-t{t}", run_tile, (str(job.folder), index, t)) for t in tiles]
-    with ReadAhead(job, index, tiles) if getattr(runtime, "in_process", False) else nullcontext():
+    with read_ahead(job, index, tiles) if getattr(runtime, "in_process", False) else nullcontext():
         for outcome in runtime.run(tasks):
             if outcome.error is not None:
                 if isinstance(outcome.error, MdiveError):

@@ -9,16 +9,18 @@ import numpy as np
 
 from mdive.errors import InputError
 from mdive.model.plan import Source
+from mdive.pipeline.evaluate import uses_of
 from mdive.pipeline.graph import Graph
 from mdive.pipeline.locality import Global
 from mdive.pipeline.operation import Node
 from mdive.pipeline.passes import Pass
+from mdive.pipeline.strips import Stretch, steps_of
 
 KERNEL_TEMPORARIES = 3.0
 """Bytes of numpy temporaries inside a kernel per byte of its largest argument (measured: float64 copies of a float32 block and a mask)."""
 
-READ_OVERHEAD = 2.0
-"""Bytes of decoded and converted pixels per byte of loaded raster while a source is read (stored numbers, float64 on the way, both dates)."""
+READ_OVERHEAD = 1.0
+"""Bytes of blocks (packed ones that wait, unpacked ones that a tile's edge cuts) per byte of stored numbers while a source is read."""
 
 PROCESS_BASE = 350 * 1024**2
 """Resident bytes of a process that has imported everything and read nothing (measured 300-350 MiB)."""
@@ -85,29 +87,29 @@ def footprint(graph: Graph, passes: Sequence[Pass], sources: Mapping[str, Source
     scratch = 0.0
     for pass_ in passes:
         size = {n.key: np.dtype(n.dtype).itemsize * depth[n.key] for n in (*pass_.nodes, *pass_.fetched)}
-        uses: dict[str, int] = {}
-        for node in (*pass_.nodes, *pass_.reductions, *pass_.maps):
-            for source in node.inputs:
-                if source is not None:
-                    uses[source.key] = uses.get(source.key, 0) + 1
-        held = float(sum(size[n.key] for n in pass_.fetched))
-        loads = [n for n in pass_.nodes if n.is_load]
-        held += sum(size[n.key] for n in loads)
-        worst = max(worst, held * (1 + READ_OVERHEAD) if loads else held)
+        steps = steps_of(pass_)
+        uses = uses_of(pass_, steps)
+        read = {n.source for n in pass_.nodes if n.is_load}
+        planes = float(sum(_stored(source) for key, source in sources.items() if key in read))
+        worst = max(worst, planes * (1 + READ_OVERHEAD))
+        held = planes + sum(size[n.key] for n in (*pass_.fetched, *steps.whole))
         kept = sum(size[n.key] for n in pass_.kept) + sum(np.dtype(n.dtype).itemsize for n in pass_.outputs.values())
-        for node in pass_.nodes:
-            if node.is_load:
-                continue
-            largest = max([size.get(n.key, 0) for n in node.inputs if n is not None and n.kind == "raster"], default=0)
-            held += size[node.key]
-            worst = max(worst, held + KERNEL_TEMPORARIES * largest)
-            if isinstance(node.operation and node.operation.locality, Global):
-                continue
-            for source in node.inputs:
+        for step in steps.order:
+            if isinstance(step, Stretch):
+                # Within a stretch there are strips of rows, and no raster of the tile but those that somebody needs.
+                held += sum(size[n.key] for n in step.nodes if n.key in step.whole)
+                worst, used = max(worst, held), tuple[Node | None, ...](step.given)
+            else:
+                largest = max([size.get(n.key, 0) for n in step.inputs if n is not None and n.kind == "raster"], default=0)
+                held += size[step.key]
+                worst, used = max(worst, held + KERNEL_TEMPORARIES * largest), step.inputs
+                if isinstance(step.operation and step.operation.locality, Global):
+                    continue
+            for source in used:
                 if source is not None and source.key in uses:
                     uses[source.key] -= 1
                     if uses[source.key] == 0:
-                        held -= size.get(source.key, 0)
+                        held -= size.get(source.key, 0) if not source.is_load or source in steps.whole else 0
         maps = 4.0 * len(pass_.maps)
         worst = max(worst, held + kept + 3 * maps)
         scratch += kept + maps
@@ -143,21 +145,28 @@ def peak_memory(memory: float, size: int, halo: int, workers: int) -> int:
     return max(PRODUCTS_BASE, int(PROCESS_BASE + workers * memory * (size + 2 * halo) ** 2))
 
 
-def disk_bytes(cost: Footprint, graph: Graph, passes: Sequence[Pass], shape: tuple[int, int], size: int) -> int:
-    """Return the bytes that a run may hold on disk at its worst moment: all checkpoints, and the products being staged."""
+def disk_bytes(cost: Footprint, graph: Graph, passes: Sequence[Pass], shape: tuple[int, int], size: int, *, zarr: bool = False) -> int:
+    """Return the bytes that a run may hold on disk at its worst moment: all checkpoints, and the products being staged, with a Zarr store or without."""
     edge = min(size, *shape)
     margin = max(p.margin for p in passes)
     # What a tile keeps reaches beyond it by the margin of its pass.
     scratch = cost.scratch * (edge + 2 * margin) ** 2 / edge**2
     stored = [np.dtype(node.dtype).itemsize for node in graph.outputs.values()]
     # Noise does not shrink: each product with its overviews (a third more), and the image that the largest one is copied from.
-    products = 4 / 3 * sum(stored) + max(stored)
+    products = 4 / 3 * sum(stored) + max(stored) + (sum(stored) if zarr else 0)
     return DOCUMENTS + int((scratch + products) * shape[0] * shape[1])
 
 
 def widest_halo(passes: Sequence[Pass]) -> int:
     """Return the largest number of pixels that any pass reads beyond a tile."""
     return max((h + p.margin for p in passes for h in p.halo.values()), default=0)
+
+
+def _stored(source: Source) -> int:
+    """Return the bytes per pixel of all bands of a source as they are kept while a tile is computed: numbers of the files."""
+    bands = [*source.bands, *([source.mask.band] if source.mask else [])]
+    widths = [max((np.dtype(i.assets[band].dtype).itemsize for i in source.items if band in i.assets), default=0) for band in bands]
+    return sum(widths) * max(1, len(source.observations))
 
 
 def _time_depths(graph: Graph, times: Mapping[str, int]) -> dict[str, int]:

@@ -78,7 +78,7 @@ def evaluate_tile(
     blocks: dict[str, np.ndarray] = {}
     extent = {key: base.expand(halo) for key, halo in pass_.halo.items()}
     steps = steps_of(pass_)
-    uses = _uses(pass_, steps)
+    uses = uses_of(pass_, steps)
     result = TileResult()
 
     bands = {source: (window, load(source, [n.band for n in nodes], window)) for source, nodes, window in loads_of(pass_, tiles, index)}
@@ -179,7 +179,7 @@ def compute_whole(operation: Operation, rasters: Sequence[Any], parameters: Mapp
     return value
 
 
-def _uses(pass_: Pass, steps: Steps) -> dict[str, int]:
+def uses_of(pass_: Pass, steps: Steps) -> dict[str, int]:
     """Return how many steps use each raster of the tile."""
     uses: dict[str, int] = {}
     users = [step.given if isinstance(step, Stretch) else step.inputs for step in steps.order if step not in pass_.applied]

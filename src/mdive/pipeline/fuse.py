@@ -243,13 +243,13 @@ def compiled(source: str, *, worth: bool) -> Any | None:
         return None
     name = f"mdive_fused_{digest(source)[:24]}"
     path = folder / f"{name}.py"
-    there = path.is_file() and path.read_text() == source
+    there = path.is_file() and path.read_text(encoding="utf-8") == source
     if not there and not worth:
         return None
     if not there:
         staging = path.with_name(f".{name}.{os.getpid()}")
         with suppress(OSError):
-            staging.write_text(source)
+            staging.write_text(source, encoding="utf-8")
             staging.replace(path)
     module = _imported(name, path)
     return None if module is None else module.loop
