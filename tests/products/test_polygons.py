@@ -19,7 +19,7 @@ from rasterio import features
 from scipy import ndimage
 
 from mdive.errors import RunFolderError
-from mdive.products import class_areas, write_polygons
+from mdive.products import survey, write_polygons
 from mdive.products.components import components
 
 COLUMNS = ["id", "class", "class_value", "area_m2", "mean_probability", "pixels", "geometry"]
@@ -124,7 +124,7 @@ def test_the_file_says_what_the_rasters_say(tmp_path, specs, make_grid, save, pi
     )
     assert np.array_equal(drawn, np.where(np.isin(arrays["extent"], [1, 3]), arrays["extent"], 0))
 
-    areas = class_areas(extent_path, specs.extent, grid)
+    areas = survey(extent_path, specs.extent, grid).areas
     assert table["area_m2"].sum() == pytest.approx(areas.area_m2("event"), rel=1e-6)
     assert table["pixels"].sum() == areas.pixels("event")
 
@@ -143,7 +143,7 @@ def test_area_is_geodesic(tmp_path, specs, make_grid, save):
     path = save(tmp_path / "e.tif", specs.extent, grid, extent)
     write_polygons(tmp_path / "a.parquet", path, specs.extent, grid)
     area = geopandas.read_parquet(tmp_path / "a.parquet")["area_m2"].sum()
-    assert area == pytest.approx(class_areas(path, specs.extent, grid).area_m2("event"), rel=1e-6)
+    assert area == pytest.approx(survey(path, specs.extent, grid).areas.area_m2("event"), rel=1e-6)
 
 
 def test_area_against_a_direct_computation_in_utm(tmp_path, specs, make_grid, save):

@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from pyproj import CRS, Geod, Proj
 
 from mdive.errors import InputError
-from mdive.products import cause_areas, class_areas, flag_areas, raster
+from mdive.products import Flagged, raster, survey
+
+
+def class_areas(path, spec, grid, *, probability_path=None):
+    return survey(path, spec, grid, probability=probability_path).areas
 
 
 def outline_area(grid, rows, cols):
@@ -125,7 +129,10 @@ def test_causes_and_flags(tmp_path, specs, make_grid, save):
     qc[:, 5:20] |= 1 << 14
     cause_path = save(tmp_path / "c.tif", specs.cause, grid, cause)
     qc_path = save(tmp_path / "q.tif", specs.qc, grid, qc)
-    areas = cause_areas(cause_path, grid)
+    extent = np.zeros((64, 64), np.uint8)
+    extent[30:40], extent[40:45] = 1, 2
+    classes = save(tmp_path / "e.tif", specs.extent, grid, extent)
+    areas = survey(classes, specs.extent, grid, cause=cause_path).causes
     assert {name: area.pixels for name, area in areas.items() if area.pixels} == {
         "observed": 48 * 64,
         "read_failure": 4 * 64,
@@ -133,15 +140,18 @@ def test_causes_and_flags(tmp_path, specs, make_grid, save):
     }
     pixel = areas["observed"].area_m2 / (48 * 64)
     assert pixel == pytest.approx(100, rel=2e-3)
-    assert flag_areas(qc_path, grid, 1 << 10) == pytest.approx(640 * pixel)
-    assert flag_areas(qc_path, grid, 1 << 10 | 1 << 14) == pytest.approx(1280 * pixel)
-    assert flag_areas(qc_path, grid, 1 << 10, where=cause_path) == pytest.approx(480 * pixel)
-    assert flag_areas(qc_path, grid, 1 << 3) == 0
-    extent = np.zeros((64, 64), np.uint8)
-    extent[30:40], extent[40:45] = 1, 2
-    classes = save(tmp_path / "e.tif", specs.extent, grid, extent)
-    assert flag_areas(qc_path, grid, 1 << 10, where=cause_path, classes=(classes, {1, 2})) == pytest.approx(150 * pixel)
-    assert flag_areas(qc_path, grid, 1 << 10, classes=(classes, {0})) == pytest.approx(490 * pixel)
+    questions = {
+        Flagged(1 << 10): 640,
+        Flagged(1 << 10 | 1 << 14): 1280,
+        Flagged(1 << 10, observed=True): 480,
+        Flagged(1 << 3): 0,
+        Flagged(1 << 10, observed=True, classes=frozenset({1, 2})): 150,
+        Flagged(1 << 10, classes=frozenset({0})): 490,
+    }
+    asked = survey(classes, specs.extent, grid, cause=cause_path, qc=qc_path, flags=tuple(questions)).flagged
+    assert asked == pytest.approx([n * pixel for n in questions.values()])
+    alone = [survey(classes, specs.extent, grid, cause=cause_path, qc=qc_path, flags=(q,)).flagged[0] for q in questions]
+    assert tuple(alone) == asked
 
 
 def test_a_grid_beyond_its_projection_is_refused_where_it_holds_data(tmp_path, specs, make_grid, save):

@@ -26,11 +26,10 @@ from mdive.model.quality import ClassArea, Quality
 from mdive.pipeline import Window
 from mdive.pipeline.lower import Blocks
 from mdive.products import (
-    cause_areas,
+    Flagged,
     checksum,
-    class_areas,
-    flag_areas,
     publish,
+    survey,
     write_cog,
     write_json_atomic,
     write_ledger,
@@ -189,15 +188,28 @@ def _measured(entry: Written, folder: Path) -> ProductFile:
 
 def _quality(plan: Plan, specs: Mapping[str, RasterSpec], paths: Mapping[str, Path], rows: list[dict[str, Any]]) -> Quality:
     kind = EventClass.model_validate(plan.event_class)
-    areas = class_areas(paths["extent"], specs["extent"], plan.grid, probability_path=paths.get(PROBABILITY))
-    causes = cause_areas(paths[CAUSE.name], plan.grid)
+    found = frozenset(c.value for c in specs["extent"].classes if c.role in {"event", "reference"})
+    happened = frozenset(c.value for c in specs["extent"].classes if c.role == "event")
+    known = QC_FLAGS["permanent_water"]
+    seen = survey(
+        paths["extent"],
+        specs["extent"],
+        plan.grid,
+        cause=paths[CAUSE.name],
+        qc=paths["qc"],
+        flags=(
+            Flagged(QC_FLAGS["threshold_fallback"], observed=True),
+            Flagged(QC_FLAGS["insufficient_background"], classes=happened),
+            Flagged(known, observed=True),
+            Flagged(known, observed=True, classes=found),
+        ),
+        probability=paths.get(PROBABILITY),
+    )
+    areas, causes = seen.areas, seen.causes
+    fallback, unreferenced, known_m2, recalled = seen.flagged
     event = areas.area_m2("event")
     likely = areas.by_probability
-    flagged = flag_areas(paths["qc"], plan.grid, QC_FLAGS["threshold_fallback"], where=paths[CAUSE.name])
     observed = causes["observed"].area_m2
-    found = {c.value for c in specs["extent"].classes if c.role in {"event", "reference"}}
-    happened = {c.value for c in specs["extent"].classes if c.role == "event"}
-    known, unreferenced = QC_FLAGS["permanent_water"], QC_FLAGS["insufficient_background"]
     evidence = Evidence(
         area_m2=sum(c.area_m2 for c in causes.values()),
         observed_m2=observed,
@@ -208,10 +220,10 @@ def _quality(plan: Plan, specs: Mapping[str, RasterSpec], paths: Mapping[str, Pa
         failed_reads=len({(r["source"], r["item"], r["band"]) for r in rows}),
         planned_reads=sum(len(i.assets) for s in plan.sources for i in s.items),
         tolerated_share=plan.event.get("intent", {}).get("max_failed_fraction", 0.0),
-        fallback_share=min(1.0, flagged / observed) if observed else 0.0,
-        unreferenced_m2=flag_areas(paths["qc"], plan.grid, unreferenced, classes=(paths["extent"], happened)),
-        known_m2=flag_areas(paths["qc"], plan.grid, known, where=paths[CAUSE.name]),
-        recalled_m2=flag_areas(paths["qc"], plan.grid, known, where=paths[CAUSE.name], classes=(paths["extent"], found)),
+        fallback_share=min(1.0, fallback / observed) if observed else 0.0,
+        unreferenced_m2=unreferenced,
+        known_m2=known_m2,
+        recalled_m2=recalled,
     )
     return assess(evidence, kind.limits, kind.significance)
 

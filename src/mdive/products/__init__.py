@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mdive.products.polygons import write_polygons
     from mdive.products.report import write_report
     from mdive.products.stac import write_stac
-    from mdive.products.statistics import ClassArea, ClassAreas, EventProbability, cause_areas, class_areas, flag_areas
+    from mdive.products.statistics import ClassArea, ClassAreas, EventProbability, Flagged, Survey, survey
     from mdive.products.verify import Problem, verify_products
     from mdive.products.zarr import require_zarr, write_zarr
 
@@ -23,17 +23,17 @@ __all__ = [
     "ClassArea",
     "ClassAreas",
     "EventProbability",
+    "Flagged",
     "Problem",
-    "cause_areas",
+    "Survey",
     "check_writable",
     "checksum",
-    "class_areas",
-    "flag_areas",
     "publish",
     "read_ledger",
     "require_zarr",
     "sha256_file",
     "staged",
+    "survey",
     "verify_products",
     "write_cog",
     "write_json_atomic",
@@ -51,7 +51,7 @@ _HOME = {
     "polygons": ("write_polygons",),
     "report": ("write_report",),
     "stac": ("write_stac",),
-    "statistics": ("ClassArea", "ClassAreas", "EventProbability", "cause_areas", "class_areas", "flag_areas"),
+    "statistics": ("ClassArea", "ClassAreas", "EventProbability", "Flagged", "Survey", "survey"),
     "verify": ("Problem", "verify_products"),
     "zarr": ("require_zarr", "write_zarr"),
 }
