@@ -11,6 +11,7 @@ import numpy as np
 from mdive.cube.ahead import arriving
 from mdive.cube.failures import ReadFailure
 from mdive.cube.files import environment
+from mdive.cube.kernels import look_up, mark
 from mdive.cube.plane import Plane
 from mdive.cube.prepare import PreparedSource, prepare
 from mdive.cube.reader import BandReader, LoadState
@@ -114,9 +115,10 @@ class Block:
         rule = self._prepared.source.mask
         quality = rule is not None and band == rule.band
         stack = self._stacks[band]
-        shape = len(stack), *window.shape
-        out = np.full(shape, NOTHING, self._prepared.mask_dtype) if quality else np.full(shape, np.nan, np.float32)
+        out = np.empty((len(stack), *window.shape), self._prepared.mask_dtype if quality else np.float32)
         for planes, plane_out in zip(stack, out, strict=True):
+            if not planes or planes[0].part.intersect(window) != window:
+                plane_out[...] = NOTHING if quality else np.nan
             for number, plane in enumerate(planes):
                 plane.lay(plane_out, window, over=number > 0)
         return out
@@ -129,13 +131,16 @@ class Block:
             band: _as_float(quality) if rule is not None and quality is not None and band == rule.band else self._laid(band, window)
             for band in self._bands
         }
-        mask = np.zeros((len(self._layers), *window.shape), dtype=np.uint16)
+        mask = np.zeros((len(self._layers), *window.shape), np.uint16) if rule is None or quality is None else _causes(quality, rule)
+        if not self.failures:
+            for plane in (*values.values(), *([] if quality is None else [quality])):
+                mark(plane, NOTHING, QC_FLAGS["nodata"], mask)
+            return values, mask, ()
         within = window.within(self.window)
         lost = {f: np.zeros(window.shape, dtype=bool) for f in self.failures}
         for t, layer in enumerate(self._layers):
             absent = {band: np.isnan(value[t]) for band, value in values.items()}
             if rule is not None and quality is not None:
-                mask[t] |= _causes(quality[t], rule)
                 absent[rule.band] = quality[t] == NOTHING
             for band, gaps in absent.items():
                 bits = gaps * np.uint16(QC_FLAGS["nodata"])
@@ -230,8 +235,8 @@ def _as_float(plane: np.ndarray) -> np.ndarray:
 def _causes(quality: np.ndarray, rule: MaskRule) -> np.ndarray:
     causes = tuple((cause, tuple(numbers)) for cause, numbers in rule.causes.items())
     if quality.max(initial=0) < TABLE:
-        bits: np.ndarray = _table(rule.kind, causes)[quality]  # `NOTHING` is -1: the last entry, which has no bit
-        return bits
+        # `NOTHING` is -1: the last entry, which has no bit
+        return look_up(quality, _table(rule.kind, causes))
     bits = np.zeros(quality.shape, dtype=np.uint16)
     for cause, numbers in causes:
         hit = (quality & sum(1 << number for number in numbers)) != 0 if rule.kind == "bits" else np.isin(quality, numbers)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyproj
 import shapely
 import shapely.affinity
-from odc.geo.geobox import GeoBox
 from pyproj.exceptions import CRSError, ProjError
 from shapely.geometry.base import BaseGeometry
 
 from mdive.errors import InputError
 from mdive.model.plan import Grid
 from mdive.pipeline.window import Window
+
+if TYPE_CHECKING:
+    from odc.geo.geobox import GeoBox
 
 UTM_HALF_WIDTH = 4.0
 """Degrees of arc (at the equator) from the middle of an area to its side up to which UTM is used.
@@ -92,6 +95,7 @@ def make_grid(geometry: BaseGeometry, resolution_m: float, crs: str | None = Non
 def to_geobox(grid: Grid, window: Window | None = None) -> GeoBox:
     """Return the grid, or a window of it, as a GeoBox with shape (rows, columns)."""
     from affine import Affine
+    from odc.geo.geobox import GeoBox
 
     window = window or Window(0, 0, *grid.shape)
     res = grid.resolution

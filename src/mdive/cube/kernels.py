@@ -16,10 +16,16 @@ _jit = numba.njit(nogil=True, cache=True)
 
 
 def look_up(stored: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Return ``table[stored]`` for unsigned 8 or 16 bit numbers (y, x)."""
+    """Return ``table[stored]`` for integers of any shape; negative ones count from the table's end."""
     out = np.empty(stored.shape, dtype=table.dtype)
-    _look_up(stored, table, out)
+    _look_up(stored.reshape(-1), table, out.reshape(-1))
     return out
+
+
+def mark(values: np.ndarray, nothing: int, bit: int, mask: np.ndarray) -> None:
+    """Set a bit of a uint16 mask wherever nothing is known: NaN among floats, ``nothing`` among integers. Both arrays are C-contiguous."""
+    kernel = _mark_nan if values.dtype.kind == "f" else _mark_equal
+    kernel(values.reshape(-1), values.dtype.type(nothing), np.uint16(bit), mask.reshape(-1))
 
 
 def block_mean(pixels: np.ndarray, row: int, col: int, shrink_rows: int, shrink_cols: int, shape: tuple[int, int]) -> np.ndarray:
@@ -123,9 +129,20 @@ def gather_mean(
 
 @_jit
 def _look_up(stored, table, out):
-    for i in range(stored.shape[0]):
-        for j in range(stored.shape[1]):
-            out[i, j] = table[stored[i, j]]
+    for i in range(stored.size):
+        out[i] = table[stored[i]]
+
+
+@_jit
+def _mark_nan(values, _nothing, bit, mask):
+    for i in range(values.size):
+        mask[i] |= bit if values[i] != values[i] else np.uint16(0)
+
+
+@_jit
+def _mark_equal(values, nothing, bit, mask):
+    for i in range(values.size):
+        mask[i] |= bit if values[i] == nothing else np.uint16(0)
 
 
 @_jit

@@ -55,7 +55,9 @@ def unpack(packed: bytes | memoryview, layout: TiffLayout) -> np.ndarray[Any, An
         numbers = _undo_float(np.frombuffer(raw, np.uint8).reshape(rows, -1), step, layout.dtype)
     else:
         stored = np.frombuffer(raw, layout.dtype).reshape(rows, cols * step)
-        numbers = stored.astype(layout.dtype.newbyteorder("="), copy=layout.predictor == 2 or not stored.dtype.isnative)
+        # libdeflate inflates into memory of its own, which nobody else sees: no need for another.
+        keep = stored.flags.writeable or layout.predictor != 2
+        numbers = stored.astype(layout.dtype.newbyteorder("="), copy=not (keep and stored.dtype.isnative))
         if layout.predictor == 2:
             _undo_differences(numbers.view(f"u{layout.dtype.itemsize}"), step)
     return np.moveaxis(numbers.reshape(rows, cols, step), 2, 0)

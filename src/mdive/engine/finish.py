@@ -33,7 +33,6 @@ from mdive.products import (
     write_cog,
     write_json_atomic,
     write_ledger,
-    write_polygons,
     write_report,
     write_stac,
     write_zarr,
@@ -82,6 +81,8 @@ def finish(job: Job, *, started: datetime, workers: int = 1) -> None:
     paths = {w.name: staging / w.path for w in written}
     if POLYGONS in plan.products:
         target = _under(staging, f"products/{POLYGONS}.parquet")
+        from mdive.products import write_polygons  # a second of imports
+
         write_polygons(target, paths["extent"], specs["extent"], plan.grid, probability_path=paths.get(PROBABILITY))
         written.append(Written(POLYGONS, f"products/{POLYGONS}.parquet", PARQUET))
         give_memory_back()

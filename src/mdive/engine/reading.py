@@ -56,7 +56,7 @@ class SourceReader:
         self._sources = source_by_key(plan)
         self._grid = plan.grid
         self._core = core
-        self._area = Event.model_validate(plan.event).area.geometry
+        self._plan = plan
         self._failures: dict[tuple[str, str, str], tuple[ReadFailure, int]] = {}
 
     def __call__(self, source: str, bands: Sequence[str], window: Window) -> Bands:
@@ -72,8 +72,11 @@ class SourceReader:
 
     def _note(self, block: Block) -> None:
         own = self._core.intersect(block.window)
+        if not block.failures:
+            return
+        area = area_mask(Event.model_validate(self._plan.event).area.geometry, self._grid, own)
         for failure, lost in zip(block.failures, block.lost, strict=True):
-            pixels = int((lost[own.within(block.window)] & area_mask(self._area, self._grid, own)).sum())
+            pixels = int((lost[own.within(block.window)] & area).sum())
             key = (failure.source, failure.item, failure.band)
             # A tile may read a band twice (its mask alone, then its numbers): the loss is the same one, seen with less or more around it.
             if key not in self._failures or pixels > self._failures[key][1]:
