@@ -57,7 +57,7 @@ def test_policy_forbids_what_the_page_does_not_need(report):
 
 
 def test_the_map_is_a_picture(page):
-    (source,) = [v for t, _, v in page.references if t == "img"]
+    (source,) = [v for t, _, v in page.references if t == "image"]
     assert base64.b64decode(source.partition(",")[2]).startswith(b"\x89PNG")
 
 

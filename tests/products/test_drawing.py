@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import io
+import base64
+import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
+from rasterio import MemoryFile
 
 from mdive.model.plan import Pipeline, PipelineNode
 from mdive.products.drawing import map_picture, pipeline_picture
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
 
 @pytest.fixture
@@ -19,7 +23,10 @@ def drawn(tmp_path, specs, make_grid, save):
         grid = make_grid(extent.shape)
         paths = [save(tmp_path / f"{n}.tif", getattr(specs, n), grid, a) for n, a in (("extent", extent), ("cause", cause))]
         picture, legend = map_picture(paths[0], specs.extent, grid, cause=paths[1])
-        return np.rint(imread(io.BytesIO(picture))[:, :, :3] * 255).astype(int), legend
+        ET.fromstring(picture)
+        png = base64.b64decode(re.search(r'href="data:image/png;base64,([^"]+)"', picture)[1])
+        with MemoryFile(png) as file, file.open() as dataset:
+            return np.moveaxis(dataset.read(), 0, 2).astype(int), legend
 
     return make
 

@@ -25,6 +25,7 @@ from mdive.cube.bridge import remote_dataset
 from mdive.cube.failures import CAUSES_THAT_PASS, Unreadable, diagnosed
 from mdive.cube.native import LARGEST_BLOCK, native_files
 from mdive.cube.relation import SourceGrid
+from mdive.cube.store import Piece
 from mdive.cube.tiff import check_pixels
 
 T = TypeVar("T")
@@ -71,6 +72,10 @@ class OpenRaster(Protocol):
         """Return the stored numbers of one band in rows [first, end) and columns [first, end)."""
         ...
 
+    def pieces(self, index: int, rows: tuple[int, int], cols: tuple[int, int]) -> list[Piece]:
+        """Return the same numbers where they lie: first row, first column, numbers."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class GdalRaster:
@@ -91,6 +96,10 @@ class GdalRaster:
         window = RasterWindow(cols[0], rows[0], cols[1] - cols[0], rows[1] - rows[0])
         stored: np.ndarray = self.dataset.read(index, window=window)
         return stored
+
+    def pieces(self, index: int, rows: tuple[int, int], cols: tuple[int, int]) -> list[Piece]:
+        """Return the same numbers: first row, first column, numbers."""
+        return [(rows[0], cols[0], self.read(index, rows, cols))]
 
 
 def driver_for(href: str, item_href: str | None = None) -> str:

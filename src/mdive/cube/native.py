@@ -17,7 +17,7 @@ from mdive.config import block_store_bytes, profile
 from mdive.cube.bridge import Pages
 from mdive.cube.failures import Unreadable
 from mdive.cube.relation import SourceGrid
-from mdive.cube.store import BlockStore, Range, Traffic
+from mdive.cube.store import BlockStore, Piece, Range, Traffic
 from mdive.cube.tiff import NotUnderstood, TiffLayout, read_layout
 from mdive.cube.web import Answer, Web
 
@@ -26,6 +26,10 @@ OPEN_FILES = 256
 
 LARGEST_BLOCK = 512 * 2**20
 """Bytes of the largest block that is unpacked. A file of kilobytes can declare one block of terabytes."""
+
+MOST_PINNED = 4
+"""Blocks are looked at where they are while they hold at most so many times the pixels that are asked for: as many as a window touches that is as
+large as a block and not aligned with it."""
 
 REMOTE_FILES = 10_000
 """Directories of remote files kept: some 20 KiB each."""
@@ -124,6 +128,14 @@ class NativeRaster:
     def read(self, index: int, rows: Range, cols: Range) -> np.ndarray[Any, Any]:
         """Return the stored numbers of one band in rows [first, end) and columns [first, end)."""
         return self.store.read(self.file, index, rows, cols)
+
+    def pieces(self, index: int, rows: Range, cols: Range) -> list[Piece]:
+        """Return the same numbers as views of the file's blocks; in one copy where the blocks are much larger than what is asked for."""
+        height, width = self.file.layout.block
+        whole = ((rows[1] - 1) // height - rows[0] // height + 1) * ((cols[1] - 1) // width - cols[0] // width + 1) * height * width
+        if whole > MOST_PINNED * (rows[1] - rows[0]) * (cols[1] - cols[0]):
+            return [(rows[0], cols[0], self.read(index, rows, cols))]
+        return list(self.store.pieces(self.file, index, rows, cols))
 
 
 class _Failed:

@@ -9,12 +9,14 @@ the grid is never written out at the grid's size.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numba
 import numpy as np
 
+from mdive.cube.store import Piece
 from mdive.cube.units import NOTHING
 from mdive.pipeline.window import Window
 
@@ -22,18 +24,26 @@ _jit = numba.njit(nogil=True, cache=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """Numbers that lie together, and the target pixels that show them."""
+
+    part: Window
+    stored: np.ndarray[Any, Any]
+    """(r, c): numbers of the file, or of the target itself."""
+    rows: np.ndarray[Any, Any]
+    """Index into ``stored`` of each row of the part."""
+    cols: np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Plane:
     """One band of one item on a window of the target grid."""
 
     part: Window
-    """The target pixels that it has numbers for."""
-    stored: np.ndarray[Any, Any]
-    """(r, c): numbers of the file, or of the target itself."""
+    """The target pixels that it has numbers for; its patches cover them, each pixel once."""
+    patches: tuple[Patch, ...]
     table: np.ndarray[Any, Any] | None
-    """What each stored number means; None where ``stored`` is the meaning."""
-    rows: np.ndarray[Any, Any]
-    """Index into ``stored`` of each row of the part."""
-    cols: np.ndarray[Any, Any]
+    """What each stored number means; None where the numbers are the meaning."""
 
     def lay(self, out: np.ndarray[Any, Any], window: Window, *, over: bool) -> None:
         """Write its pixels into an array that covers a window.
@@ -47,18 +57,39 @@ class Plane:
         over
             Whether something may be there already, which stays: the first valid number of several items counts.
         """
-        common = self.part.intersect(window)
-        if common.empty:
-            return
-        rows, cols = common.within(self.part)
-        target = out[common.within(window)]
         kernel = _lay_numbers if out.dtype.kind == "f" else _lay_codes
-        kernel(self.stored, self.table, self.rows[rows], self.cols[cols], target, over)
+        for patch in self.patches:
+            common = patch.part.intersect(window)
+            if not common.empty:
+                rows, cols = common.within(patch.part)
+                kernel(patch.stored, self.table, patch.rows[rows], patch.cols[cols], out[common.within(window)], over)
+
+
+def shown(part: Window, rows: np.ndarray[Any, Any], cols: np.ndarray[Any, Any], pieces: Iterable[Piece]) -> tuple[Patch, ...]:
+    """Return the patches of pixels that show stored numbers.
+
+    Parameters
+    ----------
+    part
+        Target pixels.
+    rows, cols
+        Row (column) of the file that each row (column) of the part shows, ascending.
+    pieces
+        Numbers of the file: first row, first column, (r, c); together all that are shown.
+    """
+    patches = []
+    for row, col, numbers in pieces:
+        top, bottom = np.searchsorted(rows, (row, row + numbers.shape[0])).tolist()
+        left, right = np.searchsorted(cols, (col, col + numbers.shape[1])).tolist()
+        where = Window(part.row + top, part.col + left, bottom - top, right - left)
+        if not where.empty:
+            patches.append(Patch(where, numbers, (rows[top:bottom] - row).astype(np.int32), (cols[left:right] - col).astype(np.int32)))
+    return tuple(patches)
 
 
 def whole_plane(part: Window, numbers: np.ndarray[Any, Any]) -> Plane:
     """Return the plane of numbers that lie on the target grid already."""
-    return Plane(part, numbers, None, np.arange(part.height, dtype=np.int32), np.arange(part.width, dtype=np.int32))
+    return Plane(part, shown(part, np.arange(part.height), np.arange(part.width), [(0, 0, numbers)]), None)
 
 
 @_jit

@@ -61,6 +61,16 @@ class Axis:
             first, end = start * self.shrink + self.offset, stop * self.shrink + self.offset
         return min(max(first, 0), length), min(max(end, 0), length)
 
+    def inside(self, start: int, stop: int, length: int) -> tuple[int, int]:
+        """Return those target pixels [first, end) of [start, stop) whose centre lies on a file of ``length`` pixels."""
+        if self.repeat > 1:
+            first, end = self.offset, self.offset + length * self.repeat
+        else:
+            middle = self.offset + self.shrink // 2
+            first, end = -(middle // self.shrink), (length - 1 - middle) // self.shrink + 1
+        first, end = max(start, first), min(stop, end)
+        return (first, end) if first < end else (start, start)
+
     def index(self, start: int, stop: int) -> np.ndarray:
         """Return the source pixel (may be beyond the file) at the centre of each target pixel [start, stop)."""
         target = np.arange(start, stop)

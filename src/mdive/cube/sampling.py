@@ -9,7 +9,7 @@ import numpy as np
 
 from mdive.cube.files import OpenRaster
 from mdive.cube.kernels import block_mean, gather_bilinear, gather_mean, gather_nearest
-from mdive.cube.plane import Plane, whole_plane
+from mdive.cube.plane import Plane, shown, whole_plane
 from mdive.cube.relation import Nested, Warp, relate
 from mdive.cube.units import NOTHING, discrete, is_discrete, is_tabled, meaning, meaning_table, physical
 from mdive.model.plan import AssetRef, Grid
@@ -91,12 +91,14 @@ class _Sampling:
     def _shown(self, part: Window, window: Window, relation: Nested) -> Plane:
         """Return pixels that show stored numbers as they are, once or repeated."""
         rows, cols = _spans(window, relation)
-        r = (relation.rows.index(part.row, part.row_end) - rows[0]).astype(np.int32)
-        c = (relation.cols.index(part.col, part.col_end) - cols[0]).astype(np.int32)
-        stored = self._read(rows, cols)
-        if is_tabled(stored.dtype):
-            return Plane(part, stored.view(f"u{stored.dtype.itemsize}"), meaning_table(stored.dtype.str, self.means, self.dtype), r, c)
-        return Plane(part, self._meant(stored), None, r, c)
+        places = relation.rows.index(part.row, part.row_end), relation.cols.index(part.col, part.col_end)
+        pieces = self.raster.pieces(self.index, rows, cols)
+        self.bytes_read += sum(numbers.nbytes for _, _, numbers in pieces)
+        dtype = pieces[0][2].dtype
+        if is_tabled(dtype):
+            table = meaning_table(dtype.str, self.means, self.dtype)
+            return Plane(part, shown(part, *places, ((r, c, numbers.view(f"u{dtype.itemsize}")) for r, c, numbers in pieces)), table)
+        return Plane(part, shown(part, *places, ((r, c, self._meant(numbers)) for r, c, numbers in pieces)), None)
 
     def _halved(self, out: np.ndarray, window: Window, relation: Nested | Warp, step: Callable[..., bool]) -> None:
         """Run a step on the window or, where it declines because it would hold too much, on its halves."""
@@ -190,19 +192,9 @@ def _spans(window: Window, relation: Nested) -> tuple[Span, Span]:
 def _overlap(window: Window, relation: Nested) -> Window:
     """Return the pixels of a window whose centre lies on the file."""
     height, width = relation.source.shape
-    (top, bottom), (left, right) = (
-        _inside(axis.index(*edges), length)
-        for axis, edges, length in (
-            (relation.rows, (window.row, window.row_end), height),
-            (relation.cols, (window.col, window.col_end), width),
-        )
-    )
-    return Window(window.row + top, window.col + left, bottom - top, right - left)
-
-
-def _inside(index: np.ndarray, length: int) -> Span:
-    on = np.flatnonzero((index >= 0) & (index < length))
-    return (int(on[0]), int(on[-1]) + 1) if on.size else (0, 0)
+    top, bottom = relation.rows.inside(window.row, window.row_end, height)
+    left, right = relation.cols.inside(window.col, window.col_end, width)
+    return Window(top, left, bottom - top, right - left)
 
 
 def _span(at: np.ndarray, length: int, margin: int) -> Span:

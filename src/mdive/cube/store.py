@@ -37,6 +37,10 @@ Place = tuple[int, int, int]
 """Plane (band, or 0 where blocks hold all bands), block row, block column."""
 
 
+Piece = tuple[int, int, np.ndarray[Any, Any]]
+"""Part of a band: its first row and column in the file, and its numbers."""
+
+
 class BlockFile(Protocol):
     """A file of blocks: who it is, how it is laid out, and how its bytes come."""
 
@@ -134,17 +138,23 @@ class BlockStore:
         Unreadable
             If any of its blocks cannot be fetched or unpacked.
         """
+        out = np.empty((rows[1] - rows[0], cols[1] - cols[0]), file.layout.dtype.newbyteorder("="))
+        for row, col, numbers in self.pieces(file, index, rows, cols):
+            top, left = row - rows[0], col - cols[0]
+            out[top : top + numbers.shape[0], left : left + numbers.shape[1]] = numbers
+        return out
+
+    def pieces(self, file: BlockFile, index: int, rows: Range, cols: Range) -> Iterable[Piece]:
+        """Yield what `read` puts together, as views of the blocks: first row, first column, numbers."""
         layout = file.layout
         height, width = layout.block
         band = index - 1 if layout.chunky else 0
-        out = np.empty((rows[1] - rows[0], cols[1] - cols[0]), layout.dtype.newbyteorder("="))
         places = places_of(layout, index, rows, cols)
         for (_, r, c), numbers in zip(places, self._blocks(file, places), strict=True):
             top, left = r * height, c * width
             y0, y1 = max(rows[0], top), min(rows[1], top + height)
             x0, x1 = max(cols[0], left), min(cols[1], left + width)
-            out[y0 - rows[0] : y1 - rows[0], x0 - cols[0] : x1 - cols[0]] = numbers[band, y0 - top : y1 - top, x0 - left : x1 - left]
-        return out
+            yield y0, x0, numbers[band, y0 - top : y1 - top, x0 - left : x1 - left]
 
     def forget(self, file: BlockFile) -> None:
         """Drop all blocks of a file that nobody has planned: it failed, or it is another one now."""

@@ -1,15 +1,18 @@
-"""Pictures of the report: the map (PNG) and the pipeline (SVG)."""
+"""Pictures of the report, as SVG: the map and the pipeline."""
 
 from __future__ import annotations
 
+import base64
 import html
-import io
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning
 
 from mdive.model.flags import OUTSIDE_AREA
 from mdive.model.plan import Grid, Pipeline
@@ -22,8 +25,8 @@ MAP_PIXELS = 1100
 _OUTSIDE = (255, 255, 255)
 
 
-def map_picture(path: Path, spec: RasterSpec, grid: Grid, *, cause: Path) -> tuple[bytes, tuple[ClassEntry, ...]]:
-    """Draw a class raster; what lies outside the area stays white.
+def map_picture(path: Path, spec: RasterSpec, grid: Grid, *, cause: Path) -> tuple[str, tuple[ClassEntry, ...]]:
+    """Draw a class raster, with a scale bar and an arrow to the north; what lies outside the area stays white.
 
     Parameters
     ----------
@@ -34,10 +37,8 @@ def map_picture(path: Path, spec: RasterSpec, grid: Grid, *, cause: Path) -> tup
 
     Returns
     -------
-    The PNG, and the classes that occur in it, in the order of the table.
+    An SVG that holds the pixels as a PNG, and the classes that occur in it, in the order of the table.
     """
-    from matplotlib.figure import Figure
-
     rows, cols = grid.shape
     step = max(1.0, max(rows, cols) / MAP_PIXELS)
     shape = (max(1, round(rows / step)), max(1, round(cols / step)))
@@ -47,40 +48,52 @@ def map_picture(path: Path, spec: RasterSpec, grid: Grid, *, cause: Path) -> tup
     table = np.full((256, 3), _OUTSIDE, dtype="uint8")
     for entry in spec.classes:
         table[entry.value] = [int(entry.color[i : i + 2], 16) for i in (1, 3, 5)]
-    width = 8.0
-    height = min(max(width * shape[0] / shape[1], 2.5), 14.0)
-    figure = Figure(figsize=(width, height), dpi=140)
-    axes = figure.add_axes((0, 0, 1, 1))
-    metres = grid.resolution * step
     picture = table[classes]
     picture[outside] = _OUTSIDE
-    axes.imshow(picture, interpolation="nearest", extent=(0, shape[1] * metres, -shape[0] * metres, 0))
-    axes.set_axis_off()
-    _scale_bar(axes, shape[1] * metres, shape[0] * metres)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
     present = set(np.unique(classes[~outside]).tolist())
-    return buffer.getvalue(), tuple(e for e in spec.classes if e.value in present)
+    return _framed(_png(picture), shape, grid.resolution * step), tuple(e for e in spec.classes if e.value in present)
+
+
+def _png(picture: np.ndarray[Any, Any]) -> bytes:
+    """Return a picture (rows, columns, red-green-blue) as a PNG."""
+    rows, cols, bands = picture.shape
+    with warnings.catch_warnings(), rasterio.Env(GDAL_PAM_ENABLED="NO"), rasterio.MemoryFile(ext=".png") as file:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a picture lies nowhere
+        with file.open(driver="PNG", height=rows, width=cols, count=bands, dtype="uint8") as dataset:
+            dataset.write(np.moveaxis(picture, 2, 0))
+        return bytes(file.read())
+
+
+def _framed(png: bytes, shape: tuple[int, int], metres: float) -> str:
+    """Put a picture whose pixels are so many metres large into a frame with a scale bar and an arrow to the north (grids are north-up)."""
+    width = 1000.0
+    height = min(max(width * shape[0] / shape[1], 0.3 * width), 1.75 * width)
+    scale = min(width / shape[1], height / shape[0])
+    wide, high = shape[1] * scale, shape[0] * scale
+    left, top = (width - wide) / 2, (height - high) / 2
+    # The bar belongs to the picture's own scale, but a strip of a picture is too narrow to hold it.
+    length = _round_length(max(wide, 0.3 * width) / 5 / scale * metres)
+    bar = length / metres * scale
+    label = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
+    data = base64.b64encode(png).decode()
+    panel = 'fill="#fff" fill-opacity=".85" rx="3"'
+    y = height - 22
+    return (
+        f'<svg class="map" viewBox="0 0 {width:g} {height:.1f}" role="img" xmlns="http://www.w3.org/2000/svg">'
+        f'<image x="{left:.1f}" y="{top:.1f}" width="{wide:.1f}" height="{high:.1f}" preserveAspectRatio="none" '
+        f'style="image-rendering:pixelated" href="data:image/png;base64,{data}"/>'
+        f'<rect x="16" y="{y - 34:.1f}" width="{max(bar, 70.0) + 20:.1f}" height="46" {panel}/>'
+        f'<text x="26" y="{y - 12:.1f}" font-size="20">{label}</text><rect x="26" y="{y - 4:.1f}" width="{bar:.1f}" height="6"/>'
+        f'<rect x="{width - 52:g}" y="14" width="36" height="66" {panel}/>'
+        f'<text x="{width - 34:g}" y="36" font-size="20" text-anchor="middle">N</text>'
+        f'<path d="M{width - 34:g} 74V46M{width - 41:g} 56L{width - 34:g} 44L{width - 27:g} 56" fill="none" stroke="#000" stroke-width="3"/></svg>'
+    )
 
 
 def _thin(path: Path, shape: tuple[int, int]) -> np.ndarray[Any, Any]:
     with opened(path) as dataset:
         values: np.ndarray[Any, Any] = dataset.read(1, out_shape=shape, resampling=Resampling.nearest)
     return values
-
-
-def _scale_bar(axes: Any, width: float, height: float) -> None:
-    """Draw a bar of a round length, about a fifth of the width, and an arrow to the north (grids are north-up)."""
-    length = _round_length(width / 5)
-    label = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
-    x, y, thick = width * 0.03, -height * 0.95, height * 0.008
-    box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 2}
-    axes.fill_between([x, x + length], y, y + thick, color="black", zorder=3)
-    axes.text(x, y + 2 * thick, label, fontsize=10, va="bottom", bbox=box, zorder=4)
-    arrow = {"arrowstyle": "-|>", "color": "black", "lw": 1.5}
-    axes.annotate(
-        "N", (width * 0.965, -height * 0.03), (width * 0.965, -height * 0.1), ha="center", fontsize=11, arrowprops=arrow, bbox=box
-    )
 
 
 def _round_length(target: float) -> float:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numba
 import numpy as np
 
 from mdive.errors import KernelError
@@ -127,7 +128,18 @@ def _outside(block: np.ndarray[Any, Any], known: list[int]) -> np.ndarray[Any, A
         return np.isin(block, known, invert=True)
     table = np.ones(256, bool)
     table[known] = False
-    return table.take(block)  # twice as fast as table[block]
+    if not _any_of(np.ascontiguousarray(block).reshape(-1), table):
+        return np.zeros((1, 1), bool)
+    return table.take(block)
+
+
+@numba.njit(nogil=True, cache=True)
+def _any_of(values, table):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Return whether the table is true for any of the values."""
+    found = False
+    for value in values:
+        found |= table[value]
+    return found
 
 
 def _refuse(spec: RasterSpec, block: np.ndarray[Any, Any], window: Window, wrong: np.ndarray[Any, Any], what: str) -> None:

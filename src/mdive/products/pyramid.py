@@ -29,8 +29,8 @@ from mdive.products.files import writing
 from mdive.products.overviews import halve, level_shapes
 from mdive.products.raster import BLOCK
 
-_CODES, _MEASUREMENTS = 7, 1
-"""Levels of libdeflate. Codes shrink a hundredfold, and a little more work pays; measurements hardly shrink more at 7 than at 1, for twice
+_CODES, _MEASUREMENTS = 6, 1
+"""Levels of libdeflate. Codes shrink a hundredfold, and a little more work pays; measurements hardly shrink more at 6 than at 1, for twice
 the work (ADR 6 has the numbers)."""
 
 _FEW = 64
