@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import MultiPolygon
 from shapely.geometry import LineString, Point, box
 
-from mdive.cube import area_mask, make_grid, to_geobox
+from mdive.cube import area_mask, make_grid, to_geobox, uniform
 from mdive.cube.grid import EDGE_STEP, transformer
 from mdive.errors import InputError
+from mdive.model.plan import Grid
 from mdive.pipeline.window import Window
 
 VALENCIA = box(-0.60, 39.20, -0.20, 39.50)
@@ -165,3 +166,26 @@ def test_neighbours_share_no_pixel_and_leave_none_out():
     a, b = area_mask(west, grid, window), area_mask(east, grid, window)
     assert not (a & b).any()
     np.testing.assert_array_equal(a | b, area_mask(shapely.union(west, east), grid, window))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), row=st.integers(-60, 220), col=st.integers(-60, 220), size=st.integers(1, 90))
+def test_a_window_that_no_edge_comes_near_is_all_of_one_kind(seed, row, col, size):
+    rng = np.random.default_rng(seed)
+    grid = Grid(crs="EPSG:32630", resolution=10.0, x0=600_000.0, y0=4_500_000.0, shape=(200, 200))
+    to_degrees = transformer(grid.crs, "EPSG:4326")
+    parts = []
+    for _ in range(rng.integers(0, 3)):
+        ring = shapely.Point(600_000 + rng.uniform(0, 2000), 4_500_000 - rng.uniform(0, 2000)).buffer(rng.uniform(30, 1500), quad_segs=3)
+        if rng.random() < 0.5:
+            ring = ring.difference(ring.buffer(-300))
+        parts.append(ring)
+    area = shapely.transform(
+        shapely.MultiPolygon([p for ring in parts for p in shapely.get_parts(ring)]), to_degrees.transform, interleaved=False
+    )
+    window = Window(row, col, size, size)
+    truth, said = area_mask(area, grid, window), uniform(area, grid, window)
+    assert said is None or (truth == said).all()
+    if said is None:
+        near = area_mask(area, grid, window.expand(700))
+        assert near.any(), "None is for windows with an edge near them"

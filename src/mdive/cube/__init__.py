@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mdive.cube.failures import ReadFailure
     from mdive.cube.grid import make_grid, to_geobox
     from mdive.cube.index import Estimate, TileIndex
-    from mdive.cube.polygon import area_mask
+    from mdive.cube.polygon import area_mask, uniform
     from mdive.cube.tree import open_tree
 
 _HOMES = {
@@ -24,6 +24,7 @@ _HOMES = {
     "Reads": "block",
     "TileIndex": "index",
     "area_mask": "polygon",
+    "uniform": "polygon",
     "make_grid": "grid",
     "open_tree": "tree",
     "read_block": "block",
@@ -41,6 +42,7 @@ __all__ = [
     "open_tree",
     "read_block",
     "to_geobox",
+    "uniform",
 ]
 
 

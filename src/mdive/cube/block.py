@@ -62,6 +62,7 @@ class Block:
         self._prepared = prepared
         self._bands = tuple(dict.fromkeys(bands))
         self._stacks = stacks
+        self._cause_tables: dict[int, np.ndarray] = {}
         self._layers = [prepared.touching(window, observation.items) for observation in prepared.source.observations]
         footprints = {f: prepared.footprint(f.item, f.band, window) for f in state.failures}
         self._footprints = {f: footprints[f] for f in sorted(footprints, key=lambda f: (f.item, f.band)) if footprints[f].any()}
@@ -123,15 +124,41 @@ class Block:
                 plane.lay(plane_out, window, over=number > 0)
         return out
 
+    def _is_plain(self, band: str) -> bool:
+        """Whether each observation has one item at most, whose numbers are looked up: so the causes can be looked up at once."""
+        return all(len(planes) <= 1 and all(p.table is not None for p in planes) for planes in self._stacks[band])
+
+    def _laid_causes(self, rule: MaskRule, window: Window) -> np.ndarray:
+        """Return the causes of the quality band, nodata where it says nothing."""
+        out = np.empty((len(self._layers), *window.shape), np.uint16)
+        for planes, plane_out in zip(self._stacks[rule.band], out, strict=True):
+            if not planes or planes[0].part.intersect(window) != window:
+                plane_out[...] = QC_FLAGS["nodata"]
+            for plane in planes:
+                plane.lay_as(self._cause_table(plane, rule), plane_out, window)
+        return out
+
+    def _cause_table(self, plane: Plane, rule: MaskRule) -> np.ndarray:
+        assert plane.table is not None
+        found = self._cause_tables.get(id(plane))
+        if found is None:
+            found = _causes(plane.table, rule)
+            found[plane.table == NOTHING] = QC_FLAGS["nodata"]
+            self._cause_tables[id(plane)] = found
+        return found
+
     def _explained(self, window: Window) -> tuple[dict[str, np.ndarray], np.ndarray, tuple[np.ndarray, ...]]:
         """Return the bands on a part of the window, why each pixel is not what it seems, and which pixels each failure cost."""
         rule = self._prepared.source.mask
-        quality = None if rule is None else self._laid(rule.band, window)
+        if rule is not None and not self.failures and rule.band not in self._bands and self._is_plain(rule.band):
+            mask, quality = self._laid_causes(rule, window), None
+        else:
+            quality = None if rule is None else self._laid(rule.band, window)
+            mask = np.zeros((len(self._layers), *window.shape), np.uint16) if rule is None or quality is None else _causes(quality, rule)
         values = {
             band: _as_float(quality) if rule is not None and quality is not None and band == rule.band else self._laid(band, window)
             for band in self._bands
         }
-        mask = np.zeros((len(self._layers), *window.shape), np.uint16) if rule is None or quality is None else _causes(quality, rule)
         if not self.failures:
             for plane in (*values.values(), *([] if quality is None else [quality])):
                 mark(plane, NOTHING, QC_FLAGS["nodata"], mask)

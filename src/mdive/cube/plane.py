@@ -57,12 +57,18 @@ class Plane:
         over
             Whether something may be there already, which stays: the first valid number of several items counts.
         """
-        kernel = _lay_numbers if out.dtype.kind == "f" else _lay_codes
+        self._lay(_lay_numbers if out.dtype.kind == "f" else _lay_codes, self.table, out, window, over=over)
+
+    def lay_as(self, table: np.ndarray[Any, Any], out: np.ndarray[Any, Any], window: Window) -> None:
+        """Write what another table says of its stored numbers into an array (y, x) of integers that covers a window."""
+        self._lay(_lay_codes, table, out, window, over=False)
+
+    def _lay(self, kernel: Any, table: Any, out: np.ndarray[Any, Any], window: Window, *, over: bool) -> None:
         for patch in self.patches:
             common = patch.part.intersect(window)
             if not common.empty:
                 rows, cols = common.within(patch.part)
-                kernel(patch.stored, self.table, patch.rows[rows], patch.cols[cols], out[common.within(window)], over)
+                kernel(patch.stored, table, patch.rows[rows], patch.cols[cols], out[common.within(window)], over)
 
 
 def shown(part: Window, rows: np.ndarray[Any, Any], cols: np.ndarray[Any, Any], pieces: Iterable[Piece]) -> tuple[Patch, ...]:

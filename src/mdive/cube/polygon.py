@@ -43,6 +43,20 @@ def area_mask(geometry: BaseGeometry, grid: Grid, window: Window) -> np.ndarray:
     return inside
 
 
+def uniform(geometry: BaseGeometry, grid: Grid, window: Window) -> bool | None:
+    """Return what `area_mask` says of all pixels of a window, without looking at each; None where an edge comes near it."""
+    around, inside = window.expand(2), False
+    for edges in polygon_edges(shapely.to_wkb(geometry), grid.crs):
+        x, y = (edges[:, 0::2] - grid.x0) / grid.resolution, (grid.y0 - edges[:, 1::2]) / grid.resolution
+        near = (y.max(axis=1) >= around.row) & (y.min(axis=1) <= around.row_end)
+        near &= (x.max(axis=1) >= around.col) & (x.min(axis=1) <= around.col_end)
+        if near.any():
+            return None
+        # No edge passes, so all centres lie on one side of each ring: that of the first.
+        inside |= len(edges) > 0 and bool(_inside(edges, grid, Window(window.row, window.col, 1, 1))[0, 0])
+    return inside
+
+
 @lru_cache(maxsize=128)
 def polygon_edges(wkb: bytes, crs: str) -> tuple[Edges, ...]:
     """Return the edges of each polygon of a longitude/latitude geometry, projected to a CRS in pieces short enough to be straight."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mdive.cube import area_mask
+from mdive.cube import area_mask, uniform
 from mdive.errors import KernelError, PluginError
 from mdive.model.area import Area
 from mdive.model.flags import QC_FLAGS
@@ -130,11 +130,7 @@ def _mask(wkt: str, grid: Grid, window: Window) -> np.ndarray:
 @lru_cache(maxsize=2**16)
 def _uniform(wkt: str, grid: Grid, row: int, col: int) -> bool | None:
     """Return whether all pixels of a square lie inside (True) or outside (False); None on an edge."""
-    shape = _shape(wkt)
-    if shape.is_empty:
-        return False
-    inside = area_mask(shape, grid, Window(row * CELL, col * CELL, CELL, CELL))
-    return bool(inside[0, 0]) if inside.all() or not inside.any() else None
+    return uniform(_shape(wkt), grid, Window(row * CELL, col * CELL, CELL, CELL))
 
 
 @operation(Local(), dtype="bool")
