@@ -251,14 +251,15 @@ def _evaluate_stretch(
         here = dict.fromkeys(keys, strip)
         plan = plan or fused(stretch, values, states, pixels=grid.shape[0] * grid.shape[1])
         for step in plan:
-            if isinstance(step, Fused):
+            if isinstance(step, Fused) and step.serves(values):
                 values.update(step.run(values, whole, strip, window))
                 continue
-            values[step.key] = value = _compute(step, values, here, states, grid)
-            if step.key in stretch.whole:
-                if step.key not in whole:
-                    whole[step.key] = np.empty((*value.shape[:-2], *window.shape), value.dtype)
-                whole[step.key][(..., *strip.within(window))] = value
+            for node in step.nodes if isinstance(step, Fused) else (step,):
+                values[node.key] = value = _compute(node, values, here, states, grid)
+                if node.key in stretch.whole:
+                    if node.key not in whole:
+                        whole[node.key] = np.empty((*value.shape[:-2], *window.shape), value.dtype)
+                    whole[node.key][(..., *strip.within(window))] = value
     return whole
 
 

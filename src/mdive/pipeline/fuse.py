@@ -8,11 +8,10 @@ A compiled loop is kept on disk under the digest of its source; parameters are i
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +25,7 @@ from mdive.model.base import digest
 from mdive.pipeline.locality import Local
 from mdive.pipeline.operation import Node
 from mdive.pipeline.strips import Stretch
-from mdive.pipeline.trace import COMPARED, Tape, Traced
+from mdive.pipeline.trace import COMPARED, Tape, Traced, Untraceable
 from mdive.pipeline.window import Window
 
 WORTH = 2**26
@@ -82,6 +81,16 @@ class Recorded:
         """The function's text."""
         return _source(self)
 
+    @property
+    def kinds(self) -> dict[int, Kind]:
+        """By input: what its blocks must be."""
+        found: dict[int, Kind] = {}
+        for entry in self.tape.entries:
+            if entry.what == "input":
+                raster, time = entry.detail
+                found[raster] = (None if time is None else time + 1, entry.dtype.str)
+        return found
+
     def run(self, loop: Any, arrays: Sequence[np.ndarray], outs: Sequence[np.ndarray]) -> None:
         """Run the compiled function over blocks: inputs and outputs in the order of this."""
         numbers = self.tape.numbers
@@ -128,10 +137,10 @@ def record(
                     inputs.append(source)
                 arguments.append(made[source.key])
             result = operation.kernel(*(_shared(a) for a in arguments), **node.parameters)
-            if not isinstance(result, Traced):
+            if not isinstance(result, Traced) or result.tape is not tape:
                 return None
             made[node.key] = Traced(tape, [tape.cast(a, operation.dtype) for a in result.at], timed=result.timed, fixed=True)
-    except Exception:  # noqa: BLE001 - a kernel may fail on a stand-in in any way; on arrays it will not
+    except (Exception, Untraceable):  # noqa: BLE001 - a kernel may fail on a stand-in in any way; on arrays it will not
         return None
     if len(tape.entries) > MOST_ENTRIES:
         return None
@@ -143,9 +152,15 @@ def record(
 class Fused:
     """Several operations of a stretch and their compiled loop."""
 
+    nodes: tuple[Node, ...]
     recorded: Recorded
     loop: Any
     whole: frozenset[str]
+
+    def serves(self, values: Mapping[str, np.ndarray]) -> bool:
+        """Return whether blocks are as they were recorded: a loop looks where its source says, whatever is there."""
+        kinds = self.recorded.kinds
+        return all(_kind_of(values[n.key]) == kinds[at] for at, n in enumerate(self.recorded.inputs))
 
     def run(self, values: Mapping[str, np.ndarray], whole: dict[str, np.ndarray], strip: Window, window: Window) -> dict[str, np.ndarray]:
         """Compute a strip.
@@ -165,9 +180,8 @@ class Fused:
         """
         made = {}
         first, end = strip.row - window.row, strip.row_end - window.row
-        times = next((len(values[n.key]) for n in self.recorded.inputs if values[n.key].ndim == len(_TIMED)), 1)
-        for node, timed in zip(self.recorded.outputs, self.recorded.timed, strict=True):
-            lead = (times,) if timed else ()
+        for node, timed, places in zip(self.recorded.outputs, self.recorded.timed, self.recorded.results, strict=True):
+            lead = (len(places),) if timed else ()
             if node.key not in self.whole:
                 made[node.key] = np.empty((*lead, *strip.shape), node.dtype)
                 continue
@@ -178,7 +192,12 @@ class Fused:
         return made
 
 
-_TIMED = ("time", "y", "x")
+Kind = tuple[int | None, str]
+"""How many times a block has (None: no time axis), and its data type."""
+
+
+def _kind_of(block: np.ndarray) -> Kind:
+    return (len(block) if block.ndim == len(("time", "y", "x")) else None), block.dtype.str
 
 
 def fused(stretch: Stretch, blocks: Mapping[str, np.ndarray], states: Mapping[str, Any], *, pixels: int) -> tuple[Node | Fused, ...]:
@@ -195,9 +214,7 @@ def fused(stretch: Stretch, blocks: Mapping[str, np.ndarray], states: Mapping[st
     pixels
         Of the whole grid: whether compiling is worth it.
     """
-    kinds = tuple(
-        (n.key, len(blocks[n.key]) if blocks[n.key].ndim == len(_TIMED) else None, blocks[n.key].dtype.str) for n in stretch.given
-    )
+    kinds = tuple((n.key, *_kind_of(blocks[n.key])) for n in stretch.given)
     if any(source is not None and source.kind == "state" for node in stretch.nodes for source in node.inputs):
         return _fused(stretch, kinds, states, worth=pixels >= WORTH)
     return _fused_once(stretch, kinds, worth=pixels >= WORTH)
@@ -214,11 +231,10 @@ def _fused_once(stretch: Stretch, kinds: Kinds, *, worth: bool) -> tuple[Node | 
 def _fused(stretch: Stretch, kinds: Kinds, states: Mapping[str, Any], *, worth: bool) -> tuple[Node | Fused, ...]:
     times: dict[str, int | None] = {key: length for key, length, _ in kinds}
     dtypes: dict[str, Any] = {key: dtype for key, _, dtype in kinds}
-    longest = max((t for t in times.values() if t is not None), default=None)
     level: dict[str, int] = {}
     for node in stretch.nodes:
-        times[node.key], dtypes[node.key] = (longest if node.timed else None), node.dtype
         alone = record([node], [node], times, dtypes, states)
+        times[node.key], dtypes[node.key] = _times_of(node, alone, times), node.dtype
         least = max((level.get(n.key, 0) for n in node.inputs if n is not None), default=0)
         # Even levels are recorded, odd ones are not: each group has all that it needs from the levels before.
         level[node.key] = least + (least % 2 != (alone is None))
@@ -231,8 +247,16 @@ def _fused(stretch: Stretch, kinds: Kinds, states: Mapping[str, Any], *, worth: 
         outside = {s.key for n in stretch.nodes if level[n.key] != number for s in n.inputs if s is not None} | stretch.whole
         found = record(group, [n for n in group if n.key in outside], times, dtypes, states)
         loop = compiled(found.source, worth=worth) if found is not None else None
-        steps += group if found is None or loop is None else [Fused(found, loop, stretch.whole)]
+        steps += group if found is None or loop is None else [Fused(tuple(group), found, loop, stretch.whole)]
     return tuple(steps)
+
+
+def _times_of(node: Node, alone: Recorded | None, times: Mapping[str, int | None]) -> int | None:
+    """Return how many times a result has: as recorded, else as the graph says, which `Fused.serves` puts to the test."""
+    if alone is not None:
+        return len(alone.results[0]) if alone.timed[0] else None
+    given = [t for n in node.inputs if n is not None and (t := times.get(n.key)) is not None]
+    return max(given) if node.timed and given else None
 
 
 @lru_cache(maxsize=256)
@@ -243,29 +267,40 @@ def compiled(source: str, *, worth: bool) -> Any | None:
         return None
     name = f"mdive_fused_{digest(source)[:24]}"
     path = folder / f"{name}.py"
-    there = path.is_file() and path.read_text(encoding="utf-8") == source
-    if not there and not worth:
+    try:
+        if not path.is_file() or path.read_bytes() != source.encode():
+            if not worth:
+                return None
+            _written(path, source)
+        return _module(name, path, source).loop
+    except OSError:
         return None
-    if not there:
-        staging = path.with_name(f".{name}.{os.getpid()}")
-        with suppress(OSError):
-            staging.write_text(source, encoding="utf-8")
-            staging.replace(path)
-    module = _imported(name, path)
-    return None if module is None else module.loop
 
 
-def _imported(name: str, path: Path) -> ModuleType | None:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        return None
-    module = importlib.util.module_from_spec(spec)
+def _written(path: Path, source: str) -> None:
+    """Write a file as a whole, under a name that no other thread, process or machine writes to."""
+    number, staging = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.")
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(source.encode())
+        Path(staging).replace(path)
+    except OSError:
+        Path(staging).unlink(missing_ok=True)
+        raise
+
+
+def _module(name: str, path: Path, source: str) -> ModuleType:
+    """Return the module of a source. What runs is the text in memory; numba keeps its machine code beside the file."""
+    module = ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module  # numba finds the globals of what it has compiled by the module's name
-    spec.loader.exec_module(module)
+    exec(compile(source, str(path), "exec"), module.__dict__)  # noqa: S102 - the text was made by `_source`
     return module
 
 
 def _input(tape: Tape, number: int, times: int | None, dtype: Any) -> Traced:
+    if times == 0:
+        raise Untraceable("no time")
     at = [tape.add("input", (), dtype, number, t if times is not None else None) for t in range(times or 1)]
     return Traced(tape, at, timed=times is not None, fixed=True)
 

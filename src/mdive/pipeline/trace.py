@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 
-class Untraceable(Exception):
-    """The kernel does something that is not recorded."""
+class Untraceable(BaseException):
+    """The kernel does something that is not recorded. No `Exception`: a kernel that catches those would go on, and leave half a recording."""
 
 
 SAME = frozenset({"add", "subtract", "multiply", "bitwise_and", "bitwise_or", "bitwise_xor"})
@@ -26,6 +26,11 @@ LOGICAL = frozenset({"logical_and", "logical_or", "logical_xor", "logical_not"})
 OTHER = frozenset({"divide", "negative", "absolute", "sqrt", "isnan", "isfinite", "invert", "minimum", "maximum"})
 EXACT = SAME | COMPARED | LOGICAL | OTHER
 """Ufuncs with one right answer: IEEE 754 rounds them correctly, or they are about integers and truth."""
+
+KNOWN = frozenset(
+    np.dtype(name) for name in ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64")
+)
+"""Data types that are recorded: those that processors compute with, in their own byte order."""
 
 REDUCED = {"bitwise_and": "bitwise_and", "bitwise_or": "bitwise_or", "logical_and": "logical_and", "logical_or": "logical_or"}
 """Ufuncs whose reduction over time does not depend on the order."""
@@ -54,6 +59,8 @@ class Tape:
     def add(self, what: str, inputs: Sequence[int], dtype: Any, *detail: Any) -> int:
         """Return the place of an entry."""
         entry = Entry(what, tuple(inputs), np.dtype(dtype), detail)
+        if entry.dtype not in KNOWN:
+            raise Untraceable(entry.dtype)
         if entry not in self._known:
             self._known[entry] = len(self.entries)
             self.entries.append(entry)
@@ -61,8 +68,8 @@ class Tape:
 
     def number(self, value: Any, dtype: Any) -> int:
         """Return the place of a parameter; its value is not part of the tape's identity."""
-        if np.dtype(dtype).kind not in "biuf" or not (isinstance(value, float) or -(2**63) <= value < 2**63):
-            raise Untraceable(dtype)
+        if not (isinstance(value, float) or -(2**63) <= value < 2**63):
+            raise Untraceable("number")
         self.numbers.append(value)
         return self.add("number", (), dtype, len(self.numbers) - 1)
 
@@ -71,7 +78,7 @@ class Tape:
         have, want = self.entries[at].dtype, np.dtype(dtype)
         if have == want:
             return at
-        if want.kind not in "biuf" or have.kind not in "biuf" or (have.kind == "f" and want.kind in "iu") or want == np.float16:
+        if have.kind == "f" and want.kind in "iu":
             raise Untraceable(f"{have} as {want}")  # what a float that fits no integer becomes is the processor's choice
         return self.add("cast", (at,), want)
 
@@ -86,7 +93,12 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
         self.at = list(at)
         self.timed = timed
         self.fixed = fixed
-        """Whether it is an input, or shares its pixels with one: kernels do not write to these."""
+        """Whether writing to it would reach another array: it is an input, or a part of an array, or parts were taken of it."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type[Any]:
+        # A kernel that asks whether it was given an array gets the answer that arrays give.
+        return np.ndarray
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -101,6 +113,9 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
     def __getattr__(self, name: str) -> Any:
         raise Untraceable(name)
 
+    def __array__(self, *_args: Any, **_kwargs: Any) -> Any:
+        raise Untraceable("array")
+
     def __bool__(self) -> bool:
         raise Untraceable("bool")
 
@@ -110,15 +125,16 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
         return len(self.at)
 
     def __iter__(self) -> Iterator[Traced]:
-        return (self[t] for t in range(len(self)))
+        return iter([self[t] for t in range(len(self))])
 
     def __getitem__(self, key: Any) -> Traced:
-        if not self.timed or not isinstance(key, int | np.integer):
+        if not self.timed or isinstance(key, bool) or not isinstance(key, int | np.integer):
             raise Untraceable("index")
+        self.fixed = True
         return Traced(self.tape, [self.at[operator.index(key)]], timed=False, fixed=True)
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        if not isinstance(key, Traced) or key.dtype != np.bool_ or key.timed != self.timed:
+        if isinstance(value, Traced) or not isinstance(key, Traced) or key.dtype != np.bool_ or key.timed != self.timed:
             raise Untraceable("assignment")
         there = _places(self.tape, value, self.dtype, self)
         self._become([self.tape.add("where", (k, v, o), self.dtype) for k, v, o in zip(key.at, there, self.at, strict=True)])
@@ -127,6 +143,8 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
         """Return it as another data type."""
         if set(how) - {"copy"}:
             raise Untraceable("astype")
+        if not how.get("copy", True) and np.dtype(dtype) == self.dtype:
+            return self
         return Traced(self.tape, [self.tape.cast(a, dtype) for a in self.at], timed=self.timed)
 
     def copy(self) -> Traced:
@@ -209,7 +227,7 @@ def _called(tape: Tape, ufunc: np.ufunc, inputs: Sequence[Any]) -> Traced:
     name = ufunc.__name__
     if name in LOGICAL:
         wanted = [np.dtype(bool)] * len(wanted)
-    if len(set(wanted)) > 1 or any(w.kind not in "biuf" or w == np.float16 for w in wanted):
+    if len(set(wanted)) > 1 or wanted[0] not in KNOWN:
         raise Untraceable(name)
     kind = wanted[0].kind
     # Which of two zeros is the lesser, and what the least integer's size is, nobody has settled.
@@ -223,7 +241,8 @@ def _called(tape: Tape, ufunc: np.ufunc, inputs: Sequence[Any]) -> Traced:
 def _reduced(ufunc: np.ufunc, value: Any, axis: Any) -> Traced:
     if not isinstance(value, Traced) or not value.timed or axis != 0 or ufunc.__name__ not in REDUCED:
         raise Untraceable("reduction")
-    return reduce(ufunc, list(value)) if len(value) > 1 else ufunc(value[0], value[0])
+    scenes = [Traced(value.tape, [at], timed=False) for at in value.at]
+    return reduce(ufunc, scenes) if len(scenes) > 1 else ufunc(scenes[0], scenes[0])
 
 
 def _where(tape: Tape, condition: Any, yes: Any, no: Any) -> Traced:
