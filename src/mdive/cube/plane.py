@@ -108,6 +108,11 @@ def _lay_numbers(stored, table, rows, cols, out, over):
                     out[i, j] = stored[r, cols[j]] if table is None else table[stored[r, cols[j]]]
         elif i > 0 and r == rows[i - 1]:
             out[i, :] = out[i - 1, :]
+        elif cols[-1] - cols[0] == cols.size - 1:
+            # Pixels of one size, by far the most: without the list of columns it takes two thirds of the time.
+            line = stored[r, cols[0] : cols[0] + cols.size]
+            for j in range(line.size):
+                out[i, j] = line[j] if table is None else table[line[j]]
         else:
             for j in range(out.shape[1]):
                 out[i, j] = stored[r, cols[j]] if table is None else table[stored[r, cols[j]]]

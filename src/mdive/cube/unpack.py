@@ -60,7 +60,7 @@ def unpack(packed: bytes | memoryview, layout: TiffLayout) -> np.ndarray[Any, An
         numbers = stored.astype(layout.dtype.newbyteorder("="), copy=not (keep and stored.dtype.isnative))
         if layout.predictor == 2:
             _undo_differences(numbers.view(f"u{layout.dtype.itemsize}"), step)
-    return np.moveaxis(numbers.reshape(rows, cols, step), 2, 0)
+    return numbers.reshape(1, rows, cols) if step == 1 else np.moveaxis(numbers.reshape(rows, cols, step), 2, 0)
 
 
 def empty_block(layout: TiffLayout) -> np.ndarray[Any, Any]:

@@ -8,7 +8,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from mdive.plugins.registry import provider_file
-from mdive.providers._api import ApiCatalog, looks_like_api
 from mdive.providers._catalog import Catalog
 from mdive.providers._documents import fetch_json, local_path
 from mdive.providers._library import provider, provider_names, unknown
@@ -38,13 +37,16 @@ def open_catalog(spec: str | None = None) -> Catalog:
         When it is there and cannot be read as a catalogue.
     """
     spec = (spec or DEFAULT_PROVIDER).strip()
-    if provider_file(spec) is not None:
-        known = provider(spec)
-        return ApiCatalog(spec, os.environ.get(f"MDIVE_CATALOG_{_shout(spec)}", known.url), known)
-    path = local_path(spec)
+    path = None if provider_file(spec) is not None else local_path(spec)
     if path is not None:
         path = _existing(spec, path)
         return TableCatalog(spec, str(path)) if path.suffix == ".parquet" else StaticCatalog(spec, str(path))
+    # pystac-client takes as long to import as a small catalogue to read.
+    from mdive.providers._api import ApiCatalog, looks_like_api
+
+    if provider_file(spec) is not None:
+        known = provider(spec)
+        return ApiCatalog(spec, os.environ.get(f"MDIVE_CATALOG_{_shout(spec)}", known.url), known)
     if urlsplit(spec).path.endswith(".parquet"):
         return TableCatalog(spec, spec)
     same = next((p for p in map(provider, provider_names()) if p.url.rstrip("/") == spec.rstrip("/")), None)
