@@ -41,7 +41,8 @@ class Profile:
     gdal_cache: int
     """Bytes of GDAL's own block cache, of which mdive, which reads each block once, has little use."""
     block_store: int
-    """Bytes of unpacked blocks that are kept because a neighbouring tile or a halo may want them."""
+    """Bytes of unpacked blocks that are kept because a neighbouring tile or a halo may want them. A row of tiles that is 100 km wide, of eight
+    bands, shares 200 MiB with the next row; with 64 MiB six in ten blocks are unpacked twice."""
 
 
 PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
@@ -51,7 +52,7 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
             Profile(
                 "edge", "a small board or a small container: one tile at a time, under 1 GiB", 0.25, 1 * GIB, 1, 1024, 4, 32 * MIB, 32 * MIB
             ),
-            Profile("laptop", "a machine that is used for other things as well", 0.4, 8 * GIB, None, 1024, 16, 64 * MIB, 64 * MIB),
+            Profile("laptop", "a machine that is used for other things as well", 0.4, 8 * GIB, None, 1024, 16, 64 * MIB, 256 * MIB),
             Profile("workstation", "a machine for this work alone", 0.6, None, None, 4096, 32, 256 * MIB, 512 * MIB),
             Profile("cluster", "one node among many: the scheduler gave it to us", 0.7, None, None, 4096, 32, 256 * MIB, 512 * MIB),
         )

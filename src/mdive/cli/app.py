@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import logging
 import os
@@ -29,6 +30,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 bad input, 4 no data, 5 partial, 130 interrupted.",
 )
+
+FEW_CYCLES = 50_000
+"""Objects made before Python looks for cycles: its own 700 take 5 % of a run, most of it while modules are imported, which never go."""
 
 STREAM_ERRORS = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 
@@ -454,6 +458,7 @@ def _terminate(_signal: int, _frame: Any) -> NoReturn:
 def main() -> NoReturn:
     """Run the command line; every error of mdive is two lines and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    gc.set_threshold(FEW_CYCLES, 20, 20)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a locale without a sign (≥, km²) must not end a run
