@@ -548,7 +548,7 @@ def test_threads_that_write_the_same_loop_at_once(loops, monkeypatch):
         return replace(path, target)
 
     monkeypatch.setattr(fuse.Path, "replace", slowly)
-    gate = threading.Barrier(6)
+    gate = threading.Barrier(6, timeout=5)
 
     def all_of_them(_):
         found = []
