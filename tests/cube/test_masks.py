@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from affine import Affine
 
 from mdive.cube import read_block
 from mdive.errors import InputError
@@ -176,3 +179,22 @@ def test_odc_stac_loads_the_same_through_the_driver(halves, source, grid):
     )
     np.testing.assert_array_equal(loaded["red"].values, read_block(src, WINDOW, target, ["red"]).values["red"])
     assert driver.state.failures == []
+
+
+@pytest.mark.parametrize("change", ["crs", "upside down", "half a pixel"])
+def test_the_driver_refuses_a_geobox_that_is_no_window_of_its_grid(grid, change):
+    from odc.geo.geobox import GeoBox
+
+    from mdive.cube import to_geobox
+    from mdive.cube.driver import _window_of
+
+    target = grid()
+    box = to_geobox(target)
+    a, b, c, d, e, f = tuple(box.transform)[:6]
+    crs, transform = str(box.crs), Affine(a, b, c, d, e, f)
+    if change == "crs":
+        crs = "EPSG:32631"
+    else:
+        transform = Affine(a, b, c, d, -e, f) if change == "upside down" else Affine(a, b, c + a / 2, d, e, f)
+    with pytest.raises(ValueError, match="no window of the grid"):
+        _window_of(GeoBox(box.shape, transform, crs), SimpleNamespace(grid=target))

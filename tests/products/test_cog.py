@@ -20,6 +20,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from mdive.errors import KernelError, RunFolderError
 from mdive.model.product import RasterSpec
+from mdive.pipeline.window import Window
 from mdive.products import cog, raster, tiff, write_cog
 from mdive.products.tiff import Image
 
@@ -415,3 +416,13 @@ def test_memory_does_not_depend_on_the_height(tmp_path, specs, make_grid):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < 1.2 * peaks[1], peaks
+
+
+def test_which_nan_it_was_is_not_stored(specs):
+    from mdive.products.encoding import encode
+
+    plain = specs.probability.model_copy(update={"scale": None})
+    block = np.full((2, 3), np.nan, np.float32)
+    block[0] = np.array([0x7FC00001, 0xFFC00000, 0x7F800001], np.uint32).view(np.float32)
+    stored = encode(plain, block, Window(0, 0, 2, 3))
+    assert set(stored.view(np.uint32).ravel().tolist()) == {0x7FC00000}

@@ -13,7 +13,6 @@ from rasterio import MemoryFile
 from mdive.model.plan import Pipeline, PipelineNode
 from mdive.products.drawing import map_picture, pipeline_picture
 
-
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
 

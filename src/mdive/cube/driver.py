@@ -13,6 +13,7 @@ from odc.geo.geobox import GeoBox
 from odc.loader.types import BandKey, RasterBandMetadata, RasterGroupMetadata, RasterLoadParams, RasterSource
 
 from mdive.cube.files import environment
+from mdive.cube.grid import same_crs
 from mdive.cube.prepare import PlannedBand, PreparedSource
 from mdive.cube.reader import BandReader, LoadState
 from mdive.cube.units import NOTHING
@@ -120,7 +121,9 @@ def stac_item(item: ItemRef) -> pystac.Item:
 def _window_of(geobox: GeoBox, prepared: PreparedSource) -> Window:
     grid = prepared.grid
     col, row = (geobox.transform.c - grid.x0) / grid.resolution, (grid.y0 - geobox.transform.f) / grid.resolution
-    if abs(geobox.transform.a - grid.resolution) > 1e-9 * grid.resolution or max(abs(col - round(col)), abs(row - round(row))) > 1e-6:
+    step = geobox.transform.a, geobox.transform.b, geobox.transform.d, -geobox.transform.e
+    even = max(abs(a - b) for a, b in zip(step, (grid.resolution, 0.0, 0.0, grid.resolution), strict=True)) <= 1e-9 * grid.resolution
+    if not even or not same_crs(str(geobox.crs), grid.crs) or max(abs(col - round(col)), abs(row - round(row))) > 1e-6:
         msg = f"{geobox} is no window of the grid {grid}"
         raise ValueError(msg)
     return Window(round(row), round(col), *geobox.shape)

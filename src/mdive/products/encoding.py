@@ -101,7 +101,8 @@ def _measurement(spec: RasterSpec, block: np.ndarray[Any, Any], window: Window) 
     if not encoding.scaled:
         nodata = _is_nodata(block, encoding.nodata)
         _refuse(spec, block, window, ~nodata & ~((block >= low) & (block <= high)), f"lies outside {low:g} ... {high:g}")
-        return block
+        # There are many NaN, and which one a computation gives is the processor's choice: files hold one.
+        return np.where(np.isnan(block), np.array(np.nan, block.dtype), block) if block.dtype.kind == "f" else block
     # float64, so that the nearest step is chosen for the number itself and not for a rounded quotient
     stored = block.astype(np.float64)
     stored /= step
