@@ -74,6 +74,7 @@ def finish(job: Job, *, started: datetime, workers: int = 1) -> None:
     staging = folder / STAGING
     staging.mkdir(exist_ok=True)
     specs = spec_of(plan)
+    give_memory_back()  # of the passes
     rows = ledger_rows(job)
     layers = [specs[n] for n in job.graph.outputs if n in specs]
     with ThreadPoolExecutor(workers, thread_name_prefix="mdive-write") as pool:
@@ -83,6 +84,7 @@ def finish(job: Job, *, started: datetime, workers: int = 1) -> None:
         target = _under(staging, f"products/{POLYGONS}.parquet")
         from mdive.products import write_polygons  # a second of imports
 
+        give_memory_back()
         write_polygons(target, paths["extent"], specs["extent"], plan.grid, probability_path=paths.get(PROBABILITY))
         written.append(Written(POLYGONS, f"products/{POLYGONS}.parquet", PARQUET))
         give_memory_back()
