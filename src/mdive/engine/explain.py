@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-from mdive.config import profile, worker_count
+from mdive.config import block_store_bytes, profile, worker_count
 from mdive.cube import TileIndex
 from mdive.engine.ahead import network_of
 from mdive.engine.given import take_plan, take_workers
@@ -103,7 +103,6 @@ def explain(plan: Plan, *, workers: int | None = None, headers: bool = True) -> 
     estimate = TileIndex(plan.sources, plan.grid).estimate(*(tile.expand(halo) for tile in tiles))
     network = network_of(plan, passes, tiles) if headers else None
     rows, cols = plan.grid.shape
-    size = max(t.height for t in tiles)
     layers = sum(len(s.bands) * max(1, len(s.observations)) for s in plan.sources)
     return Explanation(
         plan=plan.identity,
@@ -130,7 +129,7 @@ def explain(plan: Plan, *, workers: int | None = None, headers: bool = True) -> 
         ),
         tasks=len(tiles) * len(passes),
         workers=busy,
-        peak_memory=peak_memory(cost.memory, size, halo, busy),
+        peak_memory=peak_memory(cost, tiles, halo, busy, block_store_bytes(profile())),
         disk=disk_bytes(cost, graph, passes, plan.grid.shape, plan.tiling.size),
         core_seconds=round(SECONDS_PER_MEGAPIXEL * layers * rows * cols / 1e6, 1),
         reasons=tuple(f"{r.topic}: {r.text}" for r in plan.reasons),

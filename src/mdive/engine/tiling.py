@@ -15,6 +15,7 @@ from mdive.pipeline.locality import Global
 from mdive.pipeline.operation import Node
 from mdive.pipeline.passes import Pass
 from mdive.pipeline.strips import Stretch, steps_of
+from mdive.pipeline.window import Tiles
 
 KERNEL_TEMPORARIES = 3.0
 """Bytes of numpy temporaries inside a kernel per byte of its largest argument (measured: float64 copies of a float32 block and a mask)."""
@@ -22,12 +23,15 @@ KERNEL_TEMPORARIES = 3.0
 READ_OVERHEAD = 1.0
 """Bytes of blocks (packed ones that wait, unpacked ones that a tile's edge cuts) per byte of stored numbers while a source is read."""
 
-PROCESS_BASE = 350 * 1024**2
-"""Resident bytes of a process that has imported everything and read nothing (measured 300-350 MiB)."""
+PROCESS_BASE = 310 * 1024**2
+"""Resident bytes of a process that has imported and compiled everything, with what its C library keeps free."""
 
-PRODUCTS_BASE = 640 * 1024**2
-"""Resident bytes while products are made, whatever the tiles: rasters read back, polygons, report (measured 585-707 MiB for 1,000 to
-10,000 km² at 10 m)."""
+PRODUCTS_BASE = 470 * 1024**2
+"""Resident bytes while products are made, whatever the tiles: rasters read back, polygons, report (measured 450-480 MiB at 1,000 km², 556 at
+10,000 km² with all products)."""
+
+SHARED_ROWS = 512
+"""Rows of unpacked blocks that a row of tiles leaves to the next: half a block of 1,024, the most common size, where tiles are not aligned to it."""
 
 DOCUMENTS = 16 * 1024**2
 """Bytes set aside for report, STAC, ledger and the headers of checkpoints (the report of a synthetic event has 60 KiB)."""
@@ -49,6 +53,8 @@ class Footprint:
 
     memory: float
     scratch: float
+    stored: float
+    """All bands of all sources, as numbers of the files."""
 
 
 def check_size(shape: tuple[int, int], size: int = SIZES[0]) -> None:
@@ -113,7 +119,7 @@ def footprint(graph: Graph, passes: Sequence[Pass], sources: Mapping[str, Source
         maps = 4.0 * len(pass_.maps)
         worst = max(worst, held + kept + 3 * maps)
         scratch += kept + maps
-    return Footprint(worst, scratch)
+    return Footprint(worst, scratch, float(sum(_stored(source) for source in sources.values())))
 
 
 def tile_size(memory: float, shape: tuple[int, int], *, budget: int, workers: int, largest: int, halo: int) -> int:
@@ -140,9 +146,25 @@ def tile_size(memory: float, shape: tuple[int, int], *, budget: int, workers: in
     return busy[0] if busy else fitting[-1]
 
 
-def peak_memory(memory: float, size: int, halo: int, workers: int) -> int:
-    """Return the bytes that a run is expected to hold at its worst moment."""
-    return max(PRODUCTS_BASE, int(PROCESS_BASE + workers * memory * (size + 2 * halo) ** 2))
+def peak_memory(cost: Footprint, tiles: Tiles, halo: int, workers: int, store: int) -> int:
+    """Return the bytes that a run is expected to hold at its worst moment.
+
+    Parameters
+    ----------
+    cost
+        Bytes per pixel.
+    tiles
+        The partition.
+    halo
+        Pixels that a tile reads beyond its edge.
+    workers
+        Tiles in the making at once.
+    store
+        Budget of the block store, in bytes.
+    """
+    areas = sorted(((t.height + 2 * halo) * (t.width + 2 * halo) for t in tiles), reverse=True)
+    shared = min(store, cost.stored * SHARED_ROWS * tiles.grid.width)
+    return max(PRODUCTS_BASE, int(PROCESS_BASE + shared + cost.memory * sum(areas[:workers])))
 
 
 def disk_bytes(cost: Footprint, graph: Graph, passes: Sequence[Pass], shape: tuple[int, int], size: int, *, zarr: bool = False) -> int:
