@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mdive.cube.failures import ReadFailure
     from mdive.cube.grid import make_grid, to_geobox
     from mdive.cube.index import Estimate, TileIndex
-    from mdive.cube.polygon import area_mask, uniform
+    from mdive.cube.polygon import area_mask, holds_a_centre, uniform
     from mdive.cube.tree import open_tree
 
 _HOMES = {
@@ -24,6 +24,7 @@ _HOMES = {
     "Reads": "block",
     "TileIndex": "index",
     "area_mask": "polygon",
+    "holds_a_centre": "polygon",
     "uniform": "polygon",
     "make_grid": "grid",
     "open_tree": "tree",
@@ -38,6 +39,7 @@ __all__ = [
     "Reads",
     "TileIndex",
     "area_mask",
+    "holds_a_centre",
     "make_grid",
     "open_tree",
     "read_block",

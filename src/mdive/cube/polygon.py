@@ -12,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from mdive.cube.grid import EDGE_STEP, transformer
 from mdive.model.plan import Grid
-from mdive.pipeline.window import Window
+from mdive.pipeline.window import Tiles, Window
 
 Edges = np.ndarray
 """Edges of one polygon (holes included) as float64 (n, 4): x and y of the lower end, x and y of the upper end, in the grid's CRS."""
@@ -55,6 +55,21 @@ def uniform(geometry: BaseGeometry, grid: Grid, window: Window) -> bool | None:
         # No edge passes, so all centres lie on one side of each ring: that of the first.
         inside |= len(edges) > 0 and bool(_inside(edges, grid, Window(window.row, window.col, 1, 1))[0, 0])
     return inside
+
+
+def holds_a_centre(geometry: BaseGeometry, grid: Grid) -> bool:
+    """Return whether the centre of any pixel of a grid lies inside an area."""
+    # The middle of a large area nearly always does, and to see that takes no compiled code, which takes long to load.
+    middle = geometry.representative_point()
+    x, y = transformer("EPSG:4326", grid.crs).transform(middle.x, middle.y)
+    rows, cols = (grid.y0 - y) / grid.resolution, (x - grid.x0) / grid.resolution
+    if math.isfinite(rows) and math.isfinite(cols) and 0 <= rows < grid.shape[0] and 0 <= cols < grid.shape[1]:
+        centre = grid.x0 + (math.floor(cols) + 0.5) * grid.resolution, grid.y0 - (math.floor(rows) + 0.5) * grid.resolution
+        back = transformer(grid.crs, "EPSG:4326").transform(*centre)
+        # Two pixels and more inside (a metre is 1e-5 degrees and, far north, more): near an edge the exact rule below decides.
+        if shapely.Point(back).buffer(grid.resolution * 2e-5).within(geometry):
+            return True
+    return any(area_mask(geometry, grid, window).any() for window in Tiles.regular(grid.shape, 1024))
 
 
 @lru_cache(maxsize=128)

@@ -10,7 +10,7 @@ from typing import Any
 
 from mdive.config import Profile, memory_budget, worker_count
 from mdive.config import profile as profile_named
-from mdive.cube import TileIndex, area_mask, make_grid
+from mdive.cube import TileIndex, holds_a_centre, make_grid
 from mdive.engine.choice import choose
 from mdive.engine.given import take_catalog, take_event, take_workers
 from mdive.engine.pipelines import PROBABILITY, REQUIRED, trace
@@ -21,7 +21,6 @@ from mdive.model.address import without_query
 from mdive.model.event import Event
 from mdive.model.event_class import EventClass
 from mdive.model.plan import AlgorithmRef, Grid, Phase, Plan, Reason, Source, Tiling
-from mdive.pipeline import Tiles
 from mdive.pipeline.graph import Graph
 from mdive.pipeline.passes import split
 from mdive.plugins import AlgorithmSpec
@@ -89,7 +88,7 @@ def plan(
     resolution = intent.resolution or kind.default_resolution
     grid = make_grid(geometry, resolution, intent.crs)
     check_size(grid.shape)
-    if not any(area_mask(geometry, grid, window).any() for window in Tiles.regular(grid.shape, 1024)):
+    if not holds_a_centre(geometry, grid):
         raise InputError(f"no pixel of {resolution:g} m has its centre in the area.", "Give a larger area, or a finer intent.resolution.")
     reasons.append(
         Reason(topic="grid", text=f"{grid.shape[1]} x {grid.shape[0]} pixels of {resolution:g} m in {grid.crs}, our own, snapped.")

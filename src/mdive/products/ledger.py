@@ -61,7 +61,7 @@ def write_ledger(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     clean = sorted((_clean(row) for row in rows), key=_rank)
     with staged(path) as target, writing(path):
         # Arrow looks for pandas wherever it is given lists: 150 ms that most runs need not spend.
-        table = pa.Table.from_pylist(clean, schema=SCHEMA) if clean else SCHEMA.empty_table()
+        table = pa.Table.from_pylist(clean, schema=SCHEMA) if clean else pa.Table.from_batches([], schema=SCHEMA)
         pq.write_table(table, target, compression="zstd")
     return len(clean)
 
