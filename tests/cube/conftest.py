@@ -13,7 +13,12 @@ from rasterio.transform import Affine
 from rasterio.warp import transform_geom
 from shapely.geometry import box, mapping
 
+from mdive.cube import native
 from mdive.cube.files import close_files
+from mdive.cube.native import NativeFiles
+from mdive.cube.patience import Patience
+from mdive.cube.store import BlockStore
+from mdive.cube.web import Web
 from mdive.model.plan import AssetRef, Grid, ItemRef, MaskRule, Observation, Source
 
 DAY = dt.datetime(2024, 10, 30, 10, 50, tzinfo=dt.UTC)
@@ -98,3 +103,28 @@ def grid():
 def server(faulty):
     """Serve `FaultyServer.files`; the process has met no server before."""
     return faulty
+
+
+@pytest.fixture
+def new_process(monkeypatch):
+    """``new_process(clock)`` returns what begins a new process's reading, by a clock of its own and with pauses that take no time."""
+
+    def start(clock):
+        def make():
+            close_files()
+            files = NativeFiles(BlockStore(2**28), 16)
+            files._web = Web(16, Patience(sleep=lambda _: None), clock=clock)
+            monkeypatch.setattr(native, "_files", files)
+            return files._web
+
+        monkeypatch.setattr("mdive.cube.files.FIRST_PAUSE", 0.0)
+        make()
+        return make
+
+    return start
+
+
+@pytest.fixture(params=["deflate", "lzw"], ids=["ours", "gdal's"])
+def packing(request):
+    """Compression of the files: one that mdive reads itself, and one that GDAL reads."""
+    return request.param

@@ -14,12 +14,9 @@ import pytest
 
 from mdive.cube import native, objects, read_block
 from mdive.cube.failures import Unreadable
-from mdive.cube.files import close_files, driver_for, environment, with_raster
-from mdive.cube.native import NativeFiles
+from mdive.cube.files import driver_for, environment, with_raster
 from mdive.cube.objects import GOOD_FOR, S3, Google, open_address
-from mdive.cube.patience import Patience
 from mdive.cube.signing import LEAST, MARGIN
-from mdive.cube.store import BlockStore
 from mdive.cube.web import ATTEMPTS, ATTEMPTS_IF_DENIED, Web
 from mdive.errors import InputError
 from mdive.pipeline.window import Window
@@ -39,22 +36,8 @@ def now():
 
 
 @pytest.fixture
-def fresh(monkeypatch, now):
-    def make():
-        close_files()
-        files = NativeFiles(BlockStore(2**28), 16)
-        files._web = Web(16, Patience(sleep=lambda _: None), clock=lambda: time.time() + now[0])
-        monkeypatch.setattr(native, "_files", files)
-        return files._web
-
-    monkeypatch.setattr("mdive.cube.files.FIRST_PAUSE", 0.0)
-    make()
-    return make
-
-
-@pytest.fixture(params=["deflate", "lzw"], ids=["ours", "gdal's"])
-def packing(request):
-    return request.param
+def fresh(new_process, now):
+    return new_process(lambda: time.time() + now[0])
 
 
 @pytest.fixture

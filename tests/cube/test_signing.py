@@ -19,12 +19,9 @@ import pytest
 import mdive
 from mdive.cube import native, read_block, signing
 from mdive.cube.failures import Unreadable
-from mdive.cube.files import close_files, environment, with_raster
-from mdive.cube.native import NativeFiles
-from mdive.cube.patience import Patience
+from mdive.cube.files import environment, with_raster
 from mdive.cube.signing import LEAST, MARGIN, Bearer, PlanetaryComputer, Secret, Signed, Signers
-from mdive.cube.store import BlockStore
-from mdive.cube.web import ATTEMPTS, ATTEMPTS_IF_DENIED, Web
+from mdive.cube.web import ATTEMPTS, ATTEMPTS_IF_DENIED
 from mdive.pipeline.window import Window
 
 PLACE = {"x0": 600000.0, "y0": 4000000.0, "res": 10.0}
@@ -87,24 +84,8 @@ def cloud(server, monkeypatch):
 
 
 @pytest.fixture
-def fresh(cloud, monkeypatch):
-    """Return the reader of a new process, whose clock is the cloud's and whose pauses take no time."""
-
-    def make():
-        close_files()
-        files = NativeFiles(BlockStore(2**28), 16)
-        files._web = Web(16, Patience(sleep=lambda _: None), clock=lambda: cloud.now)
-        monkeypatch.setattr(native, "_files", files)
-        return files._web
-
-    monkeypatch.setattr("mdive.cube.files.FIRST_PAUSE", 0.0)
-    make()
-    return make
-
-
-@pytest.fixture(params=["deflate", "lzw"], ids=["ours", "gdal's"])
-def packing(request):
-    return request.param
+def fresh(new_process, cloud):
+    return new_process(lambda: cloud.now)
 
 
 @pytest.fixture
