@@ -79,6 +79,7 @@ def test_sums_do_not_depend_on_windows(tmp_path, specs, make_grid, save, picture
     grid = make_grid((1400, 700))
     path = save(tmp_path / "e.tif", specs.extent, grid, pictures(grid.shape)["extent"])
     whole = class_areas(path, specs.extent, grid)
+    assert survey(path, specs.extent, grid, workers=4).areas == whole
     monkeypatch.setattr(raster, "WINDOW", 512)
     assert class_areas(path, specs.extent, grid) == whole
 
@@ -150,6 +151,8 @@ def test_causes_and_flags(tmp_path, specs, make_grid, save):
     }
     asked = survey(classes, specs.extent, grid, cause=cause_path, qc=qc_path, flags=tuple(questions)).flagged
     assert asked == pytest.approx([n * pixel for n in questions.values()])
+    threaded = survey(classes, specs.extent, grid, cause=cause_path, qc=qc_path, flags=tuple(questions), workers=3)
+    assert threaded == survey(classes, specs.extent, grid, cause=cause_path, qc=qc_path, flags=tuple(questions))
     alone = [survey(classes, specs.extent, grid, cause=cause_path, qc=qc_path, flags=(q,)).flagged[0] for q in questions]
     assert tuple(alone) == asked
 

@@ -90,7 +90,7 @@ def finish(job: Job, *, started: datetime, workers: int = 1) -> None:
         give_memory_back()
     if ZARR in plan.products:
         written.append(_store(job, layers, staging))
-    quality = _quality(plan, specs, paths, rows)
+    quality = _quality(plan, specs, paths, rows, workers)
     partial = any(c.name == FAILED_READS and c.status != "pass" for c in quality.checks)
     write_ledger(_under(staging, "ledger.parquet"), rows)
     write_json_atomic(staging / "quality.json", quality.model_dump(mode="json", exclude_none=True))
@@ -189,7 +189,7 @@ def _measured(entry: Written, folder: Path) -> ProductFile:
     return ProductFile(name=entry.name, path=entry.path, media_type=entry.media_type, sha256=sha, size=size)
 
 
-def _quality(plan: Plan, specs: Mapping[str, RasterSpec], paths: Mapping[str, Path], rows: list[dict[str, Any]]) -> Quality:
+def _quality(plan: Plan, specs: Mapping[str, RasterSpec], paths: Mapping[str, Path], rows: list[dict[str, Any]], workers: int) -> Quality:
     kind = EventClass.model_validate(plan.event_class)
     found = frozenset(c.value for c in specs["extent"].classes if c.role in {"event", "reference"})
     happened = frozenset(c.value for c in specs["extent"].classes if c.role == "event")
@@ -207,6 +207,7 @@ def _quality(plan: Plan, specs: Mapping[str, RasterSpec], paths: Mapping[str, Pa
             Flagged(known, observed=True, classes=found),
         ),
         probability=paths.get(PROBABILITY),
+        workers=workers,
     )
     areas, causes = seen.areas, seen.causes
     fallback, unreferenced, known_m2, recalled = seen.flagged

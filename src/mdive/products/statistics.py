@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,7 @@ def survey(
     qc: Path | None = None,
     flags: Sequence[Flagged] = (),
     probability: Path | None = None,
+    workers: int = 1,
 ) -> Survey:
     """Measure classes, how sure they are, causes and flags, in one pass.
 
@@ -152,46 +154,84 @@ def survey(
         Questions to the flags.
     probability
         Raster of the event's probability, 0 to 1: adds ``areas.by_probability``.
+    workers
+        Windows that are measured at once.
 
     Raises
     ------
     InputError
         The grid's CRS cannot tell the size of a pixel that holds data.
     """
-    groups = np.full(256, _ELSE * (_BINS + 1), dtype=np.uint16)
-    for entry in spec.classes:
-        groups[entry.value] = {"event": 0, "background": 1}.get(entry.role, _ELSE) * (_BINS + 1)
-    measure = PixelAreas(grid)
-    classes = _Counter(measure, 256, {entry.value for entry in spec.classes})
-    causes = _Counter(measure, 256, {value for value, _, _ in CAUSES})
-    answers = _Counter(measure, len(flags), set(range(len(flags))))
-    likely = _Counter(measure, (_ELSE + 1) * (_BINS + 1), set(range(_ELSE * (_BINS + 1))))
-    questions = _questions(flags)
-    with ExitStack() as stack:
-        open_extent, open_cause, open_qc = (stack.enter_context(opened(p)) if p else None for p in (extent, cause, qc))
-        chance = stack.enter_context(Probability(probability)) if probability else None
-        table = _bin_table(chance.step) if chance else np.zeros(0, np.uint16)
-        for window in windows(grid):
-            step, units = measure.step(window), measure.units(window)
-            found = open_extent.read(1, window=raster_window(window))  # type: ignore[union-attr]
-            classes.add(_count(found, step, 256), units)
-            why = open_cause.read(1, window=raster_window(window)) if open_cause else np.full(window.shape, _OBSERVED, np.uint8)
-            if open_cause:
-                causes.add(_count(why, step, 256), units)
-            if open_qc and flags:
-                bits = open_qc.read(1, window=raster_window(window))
-                masks, observed, members = questions
-                answers.add(_count_flags(bits, why, found, masks, observed, members, step), units)
-            if chance:
-                likely.add(_count(groups[found] + _bins(chance, table, window), step, likely.pixels.size), units)
-    rows = tuple(classes.row(entry.value, entry.name, entry.role) for entry in spec.classes)
-    event, background = likely.units[: _BINS + 1], likely.units[_BINS + 1 : 2 * (_BINS + 1)]
-    by_probability = EventProbability(tuple(event[:_BINS]), tuple(background[:_BINS]), event[_BINS], likely.unit_m2)
+    every = list(windows(grid))
+    paths = _Paths(extent, cause, qc, probability)
+    # PROJ's objects belong to one thread each, as rasterio's do.
+    with ThreadPoolExecutor(workers, thread_name_prefix="mdive-survey") as pool:
+        parts = list(pool.map(lambda first: _Sums(spec, flags, PixelAreas(grid)).over(paths, every[first::workers]), range(workers)))
+    total = parts[0]
+    for part in parts[1:]:
+        total.merge(part)
+    rows = tuple(total.classes.row(entry.value, entry.name, entry.role) for entry in spec.classes)
+    event, background = total.likely.units[: _BINS + 1], total.likely.units[_BINS + 1 : 2 * (_BINS + 1)]
+    by_probability = EventProbability(tuple(event[:_BINS]), tuple(background[:_BINS]), event[_BINS], total.likely.unit_m2)
     return Survey(
-        ClassAreas(rows, classes.unit_m2, by_probability if probability else None),
-        {name: causes.row(value, name, "unobserved" if value else "background") for value, name, _ in CAUSES},
-        tuple(units * answers.unit_m2 for units in answers.units),
+        ClassAreas(rows, total.classes.unit_m2, by_probability if probability else None),
+        {name: total.causes.row(value, name, "unobserved" if value else "background") for value, name, _ in CAUSES},
+        tuple(units * total.answers.unit_m2 for units in total.answers.units),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Paths:
+    extent: Path
+    cause: Path | None
+    qc: Path | None
+    probability: Path | None
+
+
+class _Sums:
+    """What some windows of a run's rasters hold: whole numbers, so that parts may be added in any order."""
+
+    def __init__(self, spec: RasterSpec, flags: Sequence[Flagged], measure: PixelAreas) -> None:
+        self._groups = np.full(256, _ELSE * (_BINS + 1), dtype=np.uint16)
+        for entry in spec.classes:
+            self._groups[entry.value] = {"event": 0, "background": 1}.get(entry.role, _ELSE) * (_BINS + 1)
+        self._measure = measure
+        self._questions = _questions(flags)
+        self.classes = _Counter(measure, 256, {entry.value for entry in spec.classes})
+        self.causes = _Counter(measure, 256, {value for value, _, _ in CAUSES})
+        self.answers = _Counter(measure, len(flags), set(range(len(flags))))
+        self.likely = _Counter(measure, (_ELSE + 1) * (_BINS + 1), set(range(_ELSE * (_BINS + 1))))
+
+    def merge(self, other: _Sums) -> None:
+        """Add the sums of other windows."""
+        self.classes.merge(other.classes)
+        self.causes.merge(other.causes)
+        self.answers.merge(other.answers)
+        self.likely.merge(other.likely)
+
+    def over(self, paths: _Paths, some: Sequence[Window]) -> _Sums:
+        """Add windows, read by handles of its own, and return itself."""
+        masks, observed, members = self._questions
+        with ExitStack() as stack:
+            extent = stack.enter_context(opened(paths.extent))
+            cause, qc = (stack.enter_context(opened(p)) if p else None for p in (paths.cause, paths.qc))
+            chance = stack.enter_context(Probability(paths.probability)) if paths.probability else None
+            table = _bin_table(chance.step) if chance else np.zeros(0, np.uint16)
+            for window in some:
+                step, units = self._measure.step(window), self._measure.units(window)
+                found = extent.read(1, window=raster_window(window))
+                self.classes.add(_count(found, step, 256), units)
+                why = cause.read(1, window=raster_window(window)) if cause else np.full(window.shape, _OBSERVED, np.uint8)
+                if cause:
+                    self.causes.add(_count(why, step, 256), units)
+                if qc and masks.size:
+                    self.answers.add(
+                        _count_flags(qc.read(1, window=raster_window(window)), why, found, masks, observed, members, step), units
+                    )
+                if chance:
+                    bins = self._groups[found] + _bins(chance, table, window)
+                    self.likely.add(_count(bins, step, self.likely.pixels.size), units)
+        return self
 
 
 def _questions(flags: Sequence[Flagged]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -236,6 +276,11 @@ class _Counter:
                 message = "The grid's CRS cannot tell the size of its pixels: it reaches beyond what the projection can show."
                 raise InputError(message, "Choose a projection made for the area, or leave the grid to mdive.")
             self.units[value] += int(counts[cell, value]) * area
+
+    def merge(self, other: _Counter) -> None:
+        """Add what another counter has counted."""
+        self.pixels += other.pixels
+        self.units = [a + b for a, b in zip(self.units, other.units, strict=True)]
 
     def row(self, value: int, name: str, role: Role) -> ClassArea:
         """Return what was counted of one value."""
