@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from mdive.model.plan import Grid
 from mdive.model.product import RasterSpec, Role
 from mdive.pipeline.window import Window
 from mdive.products.areas import PixelAreas
-from mdive.products.raster import Probability, opened, raster_window, windows
+from mdive.products.raster import BLOCK, Probability, opened, raster_window, windows
 
 _BINS = 101
 """Probability bins of one percent: bin k holds [k, k + 1) %, the last one exactly 100 %. One more holds *no probability*."""
@@ -162,7 +163,7 @@ def survey(
     InputError
         The grid's CRS cannot tell the size of a pixel that holds data.
     """
-    every = list(windows(grid))
+    every = [strip for window in windows(grid) for strip in _strips(window)]
     paths = _Paths(extent, cause, qc, probability)
     # PROJ's objects belong to one thread each, as rasterio's do.
     with ThreadPoolExecutor(workers, thread_name_prefix="mdive-survey") as pool:
@@ -232,6 +233,12 @@ class _Sums:
                     bins = self._groups[found] + _bins(chance, table, window)
                     self.likely.add(_count(bins, step, self.likely.pixels.size), units)
         return self
+
+
+def _strips(window: Window) -> list[Window]:
+    """Cut a window along the blocks of the files: several threads hold several of them at once, as numbers of eight bytes."""
+    edges = [*range(window.row, window.row_end, BLOCK), window.row_end]
+    return [Window(row, window.col, end - row, window.width) for row, end in pairwise(edges)]
 
 
 def _questions(flags: Sequence[Flagged]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
