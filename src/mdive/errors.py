@@ -67,10 +67,6 @@ class CatalogError(MdiveError):
     """A catalogue could not be searched."""
 
 
-class ReadError(MdiveError):
-    """A source raster could not be read; the ledger says which."""
-
-
 class RunFolderError(MdiveError):
     """A run folder is missing, foreign, damaged, locked or cannot be written."""
 

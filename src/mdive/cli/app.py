@@ -505,7 +505,7 @@ def _log_to_stderr() -> None:
     if level not in LEVELS:
         raise UsageError(f"MDIVE_LOG={level.lower()} is no level of a log.", f"Choose {', '.join(name.lower() for name in LEVELS)}.")
     logging.basicConfig(level=level, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
-    for noisy in ("rasterio", "odc", "matplotlib", "botocore", "urllib3", "httpx", "numba", "distributed"):
+    for noisy in ("rasterio", "pyogrio", "botocore", "urllib3", "httpx", "numba", "distributed"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 

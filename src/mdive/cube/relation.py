@@ -87,11 +87,6 @@ class Nested:
     rows: Axis
     cols: Axis
 
-    @property
-    def same_pixels(self) -> bool:
-        """Whether source and target pixels are the same squares."""
-        return all(axis.repeat == axis.shrink == 1 for axis in (self.rows, self.cols))
-
     def inside(self, window: Window) -> np.ndarray:
         """Return whether the centre of each target pixel lies on the file, as booleans (y, x)."""
         row, col = self.rows.index(window.row, window.row_end), self.cols.index(window.col, window.col_end)

@@ -14,7 +14,7 @@ from mdive.model.area import Area
 from mdive.model.flags import QC_FLAGS
 from mdive.model.plan import AlgorithmRef, Grid, Plan, Source
 from mdive.model.product import RasterSpec
-from mdive.pipeline import Local, Node, Tiles, Window, load_node, operation
+from mdive.pipeline import Local, Tiles, Window, load_node, operation
 from mdive.pipeline.graph import Graph
 from mdive.plugins import AlgorithmSpec, Bundle
 from mdive.plugins.registry import algorithm_spec
@@ -205,8 +205,3 @@ def cause_plane(extent: np.ndarray, qc: np.ndarray, acquired: np.ndarray, /, *, 
 def spec_of(plan: Plan) -> Mapping[str, RasterSpec]:
     """Return the raster products that a plan's algorithm can make, by name."""
     return raster_specs(algorithm_spec(plan.algorithm.name))
-
-
-def output_node(graph: Graph, name: str) -> Node:
-    """Return the node of a product."""
-    return graph.outputs[name]

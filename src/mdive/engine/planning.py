@@ -115,14 +115,6 @@ def plan(
     )
 
 
-def retile(plan: Plan, size: int) -> Plan:
-    """Return the same plan on other tiles: another speed and memory, the same result."""
-    if size < 16:
-        raise UsageError(f"a tile of {size} pixels is too small.", "Give --tile-size of 16 or more; 1024 to 4096 are usual.")
-    check_size(plan.grid.shape, size)
-    return plan.model_copy(update={"tiling": Tiling(size=size)})
-
-
 def check_event(event: Event) -> None:
     """Refuse an event that no plan could be made of, as far as that can be told without a catalogue.
 
