@@ -10,8 +10,10 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from math import ceil
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -44,6 +46,9 @@ class Profile:
     """Bytes of unpacked blocks that are kept because a neighbouring tile or a halo may want them. A row of tiles that is 100 km wide, of eight
     bands, shares 200 MiB with the next row; with 64 MiB six in ten blocks are unpacked twice."""
 
+
+CONTROL_GROUPS: Final = Path("/proc/self/cgroup")
+CONTROL_ROOT: Final = Path("/sys/fs/cgroup")
 
 PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
     {
@@ -83,15 +88,22 @@ def worker_count(of: Profile, given: int | None = None) -> int:
     InputError
         For less than one, or an ``MDIVE_WORKERS`` that is no whole number.
     """
-    from dask.system import cpu_count
-
     count = given if given is not None else _whole_number("MDIVE_WORKERS")
     if count is None:
-        # Counts affinity and control-group quotas as well: a container of two cores on a machine of 64 has two.
-        return of.workers or cpu_count()
+        return of.workers or core_count()
     if count < 1:
         raise InputError(f"{count} workers cannot do anything.", "Give 1 or more.")
     return count
+
+
+def core_count() -> int:
+    """Return how many cores this process may use: a container of two cores on a machine of 64 has two.
+
+    The least of the machine's, those that it is bound to, and what its control groups let it take, rounded up.
+    """
+    # dask.system counts the same, after 40 ms of imports that nothing else in a run needs.
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([bound, *(ceil(share) for share in _control_group_cores())]))
 
 
 def memory_budget(of: Profile, given: int | None = None) -> int:
@@ -130,28 +142,46 @@ def available_memory() -> int:
     return max(0, min([psutil.virtual_memory().available, *_control_group_room(), *_address_space_room()]))
 
 
-def _control_group_room(table: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+def _control_group_room(table: Path = CONTROL_GROUPS, root: Path = CONTROL_ROOT) -> Iterator[int]:
     """Yield the room under each memory limit on the way from this process's control group to the root; any level may set one."""
+    for controllers, folder in _control_group_folders(table, root, "memory"):
+        if controllers:
+            limit, usage, reclaimable = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+        else:
+            limit, usage, reclaimable = "memory.max", "memory.current", "inactive_file"
+        # A level without the controller, or "max", sets no limit.
+        with suppress(OSError, ValueError):
+            most, used = int((folder / limit).read_text(encoding="utf-8")), int((folder / usage).read_text(encoding="utf-8"))
+            rows = dict(row.split() for row in (folder / "memory.stat").read_text(encoding="utf-8").splitlines())
+            yield most - used + int(rows.get(reclaimable, 0))
+
+
+def _control_group_cores(table: Path = CONTROL_GROUPS, root: Path = CONTROL_ROOT) -> Iterator[float]:
+    """Yield the share of cores that each level of this process's control groups grants; any level may set one."""
+    for controllers, folder in _control_group_folders(table, root, "cpu"):
+        with suppress(OSError, ValueError):
+            if controllers:
+                quota, period = (int((folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8")) for name in ("quota", "period"))
+            else:
+                quota, period = map(int, (folder / "cpu.max").read_text(encoding="utf-8").split())
+            if quota > 0 and period > 0:
+                yield quota / period
+
+
+def _control_group_folders(table: Path, root: Path, controller: str) -> Iterator[tuple[str, Path]]:
+    """Yield the folders of this process's control groups, upwards, each with its controllers' names (version 1; version 2 has none)."""
     try:
         lines = table.read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux, or not mounted
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if not controllers:
-            base, limit, usage, reclaimable = root, "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            base, limit, usage, reclaimable = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-        else:
+        if controllers and controller not in controllers.split(","):
             continue
+        base = root / controller if controllers else root
         group = base / path.lstrip("/")
         for folder in (group, *group.parents):
-            try:
-                most, used = int((folder / limit).read_text(encoding="utf-8")), int((folder / usage).read_text(encoding="utf-8"))
-                rows = dict(row.split() for row in (folder / "memory.stat").read_text(encoding="utf-8").splitlines())
-                yield most - used + int(rows.get(reclaimable, 0))
-            except (OSError, ValueError):  # a level without the controller, or "max": no limit
-                pass
+            yield controllers, folder
             if folder == base:
                 break
 
@@ -178,11 +208,11 @@ def _whole_number(variable: str) -> int | None:
 
 
 def _size(variable: str) -> int | None:
-    from dask.utils import parse_bytes
-
     text = os.environ.get(variable, "").strip()
     if not text:
         return None
+    from dask.utils import parse_bytes
+
     try:
         return int(parse_bytes(text))
     except ValueError:
@@ -226,6 +256,17 @@ def protect_gdal() -> bool:
         return True
     with rasterio.Env() as env:
         return not any(driver in env.drivers() for driver in GDAL_SKIPPED)
+
+
+@cache
+def settle_gdal() -> None:
+    """Make those of GDAL's settings hold that belong to the whole process: what it may open, and what its block cache takes."""
+    protect_gdal()
+    size = gdal_settings(profile()).get("GDAL_CACHEMAX")
+    if size is not None:
+        from rasterio.env import set_gdal_config
+
+        set_gdal_config("GDAL_CACHEMAX", size)
 
 
 KEPT_FREE: Final = 16 * MIB

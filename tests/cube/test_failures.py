@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mdive.cube import ReadFailure, files, native, read_block, web
+from mdive.cube import ReadFailure, files, gdal, native, read_block, web
 from mdive.cube.failures import Unreadable, diagnosed, without_secrets
 from mdive.cube.files import driver_for
 from mdive.model.flags import QC_FLAGS
@@ -100,7 +100,7 @@ def test_files_that_are_no_such_raster(write, item, source, grid, case, tmp_path
 
 def test_a_monstrous_block_is_not_decoded(write, item, source, grid, monkeypatch):
     asset = write("red", NUMBERS, nodata=0, **PLACE)
-    for module in (files, native):
+    for module in (gdal, native):
         monkeypatch.setattr(module, "LARGEST_BLOCK", 64 * 64 * 2 - 1)
     assert only(read_block(source(item("i", {"red": asset})), WINDOW, grid(), ["red"])).cause == "too_large"
 

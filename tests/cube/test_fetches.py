@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from mdive.cube.ahead import Fetcher, _Turn
 from mdive.cube.failures import Unreadable
 from mdive.cube.fetches import BandRead, PlannedFile, place_of, plan_fetches
-from mdive.cube.files import environment
 from mdive.cube.native import LocalFile
 from mdive.cube.relation import SourceGrid, relate
 from mdive.cube.sampling import sample
@@ -259,8 +258,7 @@ def test_what_is_planned_is_what_is_read(name, corner, dtype):
     asset = AssetRef(href="/x.tif", dtype="uint8")
     window = Window(*corner)
     found = list(spans(relate(raster.grid, GRID), window, interpolated=dtype == "float32"))
-    with environment():
-        sample(raster, asset, GRID, window, dtype)
+    sample(raster, asset, GRID, window, dtype)
     asked = [(rows, cols) for rows, cols in raster.asked if rows[0] < rows[1] and cols[0] < cols[1]]
     assert len(found) >= len(asked)
     if len(found) == len(asked):

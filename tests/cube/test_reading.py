@@ -342,7 +342,7 @@ def test_a_file_that_was_replaced_is_read_anew(write, item, source, grid):
 
 
 def test_files_that_gdal_has_open_are_closed(write, item, source, grid):
-    from mdive.cube.files import OPEN_FILES, _handles, close_files
+    from mdive.cube.gdal import OPEN_FILES, _handles, close_files
 
     place = {"x0": 600000.0, "y0": 4000000.0, "res": 10.0, "compress": "lzw"}
     src = source(*(item(f"i{k}", {"b": write(f"b{k}", NUMBERS, **place)}) for k in range(OPEN_FILES + 3)))

@@ -17,7 +17,7 @@ import shapely.geometry
 
 import mdive
 from mdive.config import GDAL_SKIPPED, allowed_hosts
-from mdive.cube import files, native, read_block, tiff
+from mdive.cube import files, gdal, native, read_block, tiff
 from mdive.cube.failures import Unreadable
 from mdive.cube.files import driver_for
 from mdive.cube.native import NativeFiles
@@ -152,7 +152,7 @@ def test_a_redirect_to_a_host_that_is_not_on_the_list(refused, server, monkeypat
 
 
 def test_drivers_that_follow_references_are_off(server):
-    with files.environment() as env:
+    with gdal.environment() as env:
         assert rasterio.env.getenv()["GDAL_DISABLE_READDIR_ON_OPEN"] == "EMPTY_DIR"
         assert not set(files.DRIVERS.values()) & set(GDAL_SKIPPED)
         # Even a driver that asks the web by itself finds nothing there.

@@ -14,7 +14,7 @@ import pytest
 
 from mdive.cube import native, objects, read_block
 from mdive.cube.failures import Unreadable
-from mdive.cube.files import driver_for, environment, with_raster
+from mdive.cube.files import driver_for, with_raster
 from mdive.cube.objects import GOOD_FOR, S3, Google, open_address
 from mdive.cube.signing import LEAST, MARGIN
 from mdive.cube.web import ATTEMPTS, ATTEMPTS_IF_DENIED, Web
@@ -345,8 +345,7 @@ def test_nobody_tells_a_secret(source_at, read, s3, monkeypatch, fresh, fault, p
     files = native.native_files()
     told = [*map(repr, (block.failures, files, files.web, files.web.signed(HREF), *files._remote.values())), repr(pickle.dumps(made))]
     try:
-        with environment():
-            with_raster(HREF, None, lambda raster: told.append(repr(raster)))
+        with_raster(HREF, None, lambda raster: told.append(repr(raster)))
     except Unreadable as error:
         told.append(str(error))
     said = [record.getMessage() + (record.exc_text or "") for record in caplog.records]

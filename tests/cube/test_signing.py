@@ -19,7 +19,7 @@ import pytest
 import mdive
 from mdive.cube import native, read_block, signing
 from mdive.cube.failures import Unreadable
-from mdive.cube.files import environment, with_raster
+from mdive.cube.files import with_raster
 from mdive.cube.signing import LEAST, MARGIN, Bearer, PlanetaryComputer, Secret, Signed, Signers
 from mdive.cube.web import ATTEMPTS, ATTEMPTS_IF_DENIED
 from mdive.pipeline.window import Window
@@ -470,8 +470,7 @@ def test_nobody_tells_a_secret(cloud, fresh, source_at, read, server, monkeypatc
         objects += [entry._got for entry in asked._signers._kept.values()]
         told += [*map(repr, objects), *map(str, objects), repr(pickle.dumps(made))]
         try:
-            with environment():
-                with_raster(href, None, lambda raster: told.append(repr(raster)))  # noqa: B023
+            with_raster(href, None, lambda raster: told.append(repr(raster)))  # noqa: B023
         except Unreadable as error:
             told += traceback.format_exception(error)
     said = [record.getMessage() + (record.exc_text or "") for record in caplog.records]

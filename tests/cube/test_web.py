@@ -17,7 +17,7 @@ import pytest
 from mdive.cube import connections, native, read_block, web
 from mdive.cube.connections import check_redirect
 from mdive.cube.failures import Unreadable
-from mdive.cube.files import environment, with_raster
+from mdive.cube.files import with_raster
 from mdive.cube.native import NativeFiles
 from mdive.cube.patience import FAILURES, Patience
 from mdive.cube.store import BlockStore
@@ -536,8 +536,7 @@ def test_nobody_tells_a_secret(source_at, packing, server, grid, slept, caplog, 
     raised = []
     if fault is not None:
         try:
-            with environment():
-                with_raster(made.items[0].assets["red"].href, None, lambda raster: raster)
+            with_raster(made.items[0].assets["red"].href, None, lambda raster: raster)
         except Unreadable as error:
             raised = traceback.format_exception(error)
         assert raised

@@ -61,7 +61,7 @@ def rasters(report):
 def day(event, faulty, tmp_path, monkeypatch):
     """Run the event over the server, as a new process would, in little time."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr("mdive.products.report.map_picture", lambda *_, **__: ("", []))
+    monkeypatch.setattr("mdive.engine.finish.map_picture", lambda *_, **__: ("", []))
     monkeypatch.setattr(connections, "SILENCE_SECONDS", 0.2)
     monkeypatch.setattr(connections, "SLOW_SECONDS", 0.1)
     monkeypatch.setattr(connections, "SLOW_BYTES", 10_000.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,14 +31,16 @@ def test_mdive_is_a_plugin_like_any_other_and_none_of_it_fails():
 
 @pytest.mark.parametrize("module", DECLARED)
 def test_every_file_that_declares_algorithms_has_all_of_them_found(module):
-    found = {f.__mdive_algorithm__.name for f in builtin.declared(importlib.import_module(f"mdive.algorithms.{module}"))}
+    functions = [f for f in vars(importlib.import_module(f"mdive.algorithms.{module}")).values() if hasattr(f, "__mdive_algorithm__")]
+    own = {f.__mdive_algorithm__.name: f.__name__ for f in functions if f.__module__ == f"mdive.algorithms.{module}"}
     assert DECLARED[module], "an algorithm's name must stand as a literal right after @algorithm("
-    assert found == set(DECLARED[module])
+    assert dict(builtin.declared(ROOM / f"{module}.py")) == own
+    assert set(own) == set(DECLARED[module])
 
 
 def test_walking_the_room_finds_exactly_what_its_files_declare():
     names = [name for found in DECLARED.values() for name in found]
-    assert sorted(f.__mdive_algorithm__.name for f in builtin.mdive_algorithms()) == sorted(names)
+    assert sorted(builtin.mdive_algorithms()) == sorted(names)
     assert names
 
 
@@ -54,26 +55,23 @@ def test_every_algorithm_says_what_a_planner_and_a_reader_need():
         assert algorithm_spec(name) is spec
 
 
-def test_a_new_file_in_the_room_is_the_whole_change(tmp_path, monkeypatch):
-    package = tmp_path / "room_of_a_test"
-    (package / "family").mkdir(parents=True)
-    source = (
-        "from mdive.plugins import RasterSpec, algorithm\n"
-        "@algorithm({0!r}, version='1', needs={{}}, outputs=(RasterSpec(name='e', long_name='e', dtype='uint8'),), sensor='sar')\n"
-        "def run(post, /):\n    'Run.'\n    return {{}}\n"
+def test_a_new_file_in_the_room_is_the_whole_change(tmp_path):
+    (tmp_path / "new.py").write_text(
+        "import heavy\n@algorithm(\n    \"x.new\",\n    version='1',\n)\ndef run(post, /):\n    'Run.'\n\n"
+        "def helper():\n    pass\n\n@algorithm(\"x.other\", version='2')\ndef other(post, /):\n    'Run.'\n"
     )
-    (package / "__init__.py").touch()
-    (package / "new.py").write_text(source.format("x.new"))
-    (package / "other.py").write_text("from room_of_a_test.new import run\n")
-    (package / "_private.py").write_text("raise AssertionError('not to be walked')\n")
-    (package / "family" / "__init__.py").touch()
-    (package / "family" / "deep.py").write_text(source.format("x.deep"))
-    monkeypatch.syspath_prepend(str(tmp_path))
-    room = importlib.import_module("room_of_a_test")
-    found = [f.__mdive_algorithm__.name for module in builtin.modules(room) for f in builtin.declared(module)]
-    assert found == ["x.deep", "x.new"]
-    for name in [name for name in sys.modules if name.startswith("room_of_a_test")]:
-        del sys.modules[name]
+    assert dict(builtin.declared(tmp_path / "new.py")) == {"x.new": "run", "x.other": "other"}
+
+
+def test_asking_for_one_algorithm_imports_no_other(site):
+    code = """
+    import json, sys
+    from mdive.plugins.registry import algorithm_spec
+    spec = algorithm_spec("wildfire.dnbr")
+    found = {m.rpartition(".")[2] for m in sys.modules if m.startswith("mdive.algorithms.")}
+    print(json.dumps([spec.name, algorithm_spec("wildfire.dnbr") is spec, "wildfire_dnbr" in found, any(m.startswith("flood") for m in found)]))
+    """
+    assert site.ask(code) == ["wildfire.dnbr", True, True, False]
 
 
 def test_asking_for_event_classes_and_providers_imports_no_algorithm_and_no_heavy_library(site):

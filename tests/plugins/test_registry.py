@@ -47,7 +47,8 @@ BROKEN = {
     "hook raises": ("@hookimpl\ndef mdive_algorithms():\n    raise RuntimeError('no\\nlicence')\n", "RuntimeError: no licence"),
     "hook exits": ("@hookimpl\ndef mdive_algorithms():\n    raise SystemExit\n", "SystemExit: it called sys.exit(None)"),
     "gives nothing": ("@hookimpl\ndef mdive_algorithms():\n    pass\n", "NoneType where a list is needed"),
-    "gives a mapping": ("@hookimpl\ndef mdive_algorithms():\n    return {'a.b': len}\n", "dict where a list is needed"),
+    "gives a mapping": ("@hookimpl\ndef mdive_algorithms():\n    return {'a.b': len}\n", "is not of the form 'module:function'"),
+    "gives a misspelt name": ("@hookimpl\ndef mdive_algorithms():\n    return {'A.b': 'json:loads'}\n", "not of the form 'family.name'"),
     "gives strangers": ("@hookimpl\ndef mdive_algorithms():\n    return [len]\n", "not declared with @algorithm"),
 }
 
@@ -103,6 +104,50 @@ def test_a_hook_that_fails_half_way_provides_nothing_but_the_other_hooks_of_its_
     assert "quake.damage" not in registry.offers("algorithm")
     assert registry.find("writer", "tiles").plugin.package == "half-plugin"
     assert [failure.reason for failure in registry.failures] == ["OSError: disk"]
+
+
+HEAD = """
+from mdive.plugins import RasterSpec, algorithm, hookimpl
+EXTENT = RasterSpec(name="extent", long_name="x", dtype="uint8")
+"""
+PLACES = "\n@hookimpl\ndef mdive_algorithms():\n    return {places}\n"
+
+
+def test_an_algorithm_that_is_given_by_its_place_is_imported_when_it_is_asked_for(site):
+    site.install("heavy-plugin", PLACES.format(places={"quake.damage": "heavy_parts:damage"}))
+    parts = site.algorithms("quake.damage").partition("@hookimpl")[0].replace("def quake_damage", "def damage")
+    (site.folder / "heavy_parts.py").write_text(f"{HEAD}{parts}")
+    registry = site.registry()
+    assert "quake.damage" in registry.offers("algorithm")
+    assert "heavy_parts" not in sys.modules
+    spec = registry.find("algorithm", "quake.damage").value
+    assert (spec.name, spec.package) == ("quake.damage", "heavy-plugin 1.0")
+    assert registry.all("algorithm")["quake.damage"] is spec
+    del sys.modules["heavy_parts"]
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("not_there_at_all:damage", "cannot be imported from 'not_there_at_all:damage': ModuleNotFoundError"),
+        ("json:damage", "cannot be imported from 'json:damage': AttributeError"),
+        ("json:loads", "which is not declared with @algorithm"),
+        ("lazy_plugin_module:quake_other", "declared as 'quake.other'"),
+    ],
+)
+def test_a_place_with_no_such_algorithm_is_named_and_takes_nobody_along(site, place, reason):
+    places = PLACES.format(places={"quake.damage": place, "quake.other": "lazy_plugin_module:quake_other"})
+    site.install("lazy-plugin", site.algorithms("quake.other").partition("\n@hookimpl")[0] + places)
+    registry = site.registry()
+    with pytest.raises(PluginError) as caught:
+        registry.find("algorithm", "quake.damage")
+    assert reason in str(caught.value)
+    found = registry.all("algorithm")
+    assert "quake.other" in found
+    assert "quake.damage" not in found
+    registry.all("algorithm")
+    assert len(registry.failures) == 1
+    assert reason in registry.missing()
 
 
 def test_one_plugin_that_gives_a_name_twice_is_broken(site):

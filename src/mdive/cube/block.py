@@ -10,7 +10,6 @@ import numpy as np
 
 from mdive.cube.ahead import arriving
 from mdive.cube.failures import ReadFailure
-from mdive.cube.files import environment
 from mdive.cube.kernels import look_up, mark
 from mdive.cube.plane import Plane
 from mdive.cube.prepare import PreparedSource, prepare
@@ -217,7 +216,7 @@ def read_block(source: Source, window: Window, grid: Grid, bands: Sequence[str])
     layers = [prepared.touching(window, observation.items) for observation in source.observations]
     state = LoadState()
     _note_missing_assets(prepared, layers, wanted, window, state)
-    with environment(), arriving(source, window, grid, wanted):
+    with arriving(source, window, grid, wanted):
         stacks = {band: [_planes(prepared, layer, band, window, state) for layer in layers] for band in wanted}
     return Block(prepared, window, bands, stacks, state)
 

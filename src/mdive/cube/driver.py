@@ -12,7 +12,6 @@ import pystac
 from odc.geo.geobox import GeoBox
 from odc.loader.types import BandKey, RasterBandMetadata, RasterGroupMetadata, RasterLoadParams, RasterSource
 
-from mdive.cube.files import environment
 from mdive.cube.grid import same_crs
 from mdive.cube.prepare import PlannedBand, PreparedSource
 from mdive.cube.reader import BandReader, LoadState
@@ -57,9 +56,8 @@ class MdiveDriver:
 
     @contextmanager
     def restore_env(self, env: dict[str, Any], load_state: LoadState) -> Iterator[LoadState]:  # noqa: ARG002
-        """Enter GDAL's settings for reading."""
-        with environment():
-            yield load_state
+        """Enter nothing: GDAL's settings are entered where GDAL is asked."""
+        yield load_state
 
     def open(self, src: RasterSource, ctx: LoadState) -> MdiveReader:
         """Return the reader of one band of one item; nothing is opened yet."""

@@ -94,7 +94,7 @@ class TileIndex:
 
     def _anchor(self, ready: PreparedSource) -> tuple[int, int, int] | None:
         from mdive.cube.failures import Unreadable
-        from mdive.cube.files import OpenRaster, environment, is_remote, with_raster
+        from mdive.cube.files import OpenRaster, is_remote, with_raster
 
         def measured(raster: OpenRaster) -> tuple[int, int, int] | None:
             return self._blocks_of(raster.grid, raster.block_shape(planned.asset.index))
@@ -104,8 +104,7 @@ class TileIndex:
                 return self._blocks_of(planned.claimed, (BLOCK, BLOCK))
             try:
                 if not is_remote(planned.asset.href):
-                    with environment():
-                        return with_raster(planned.asset.href, planned.origin, measured)
+                    return with_raster(planned.asset.href, planned.origin, measured)
             except Unreadable:
                 continue  # the run's ledger will name it; another file may tell the layout
         return None

@@ -28,6 +28,11 @@ def mark(values: np.ndarray, nothing: int, bit: int, mask: np.ndarray) -> None:
     kernel(values.reshape(-1), values.dtype.type(nothing), np.uint16(bit), mask.reshape(-1))
 
 
+def load_kernels() -> None:
+    """Run the smallest kernel on nothing: the first one of a process takes a quarter of a second, in which numba loads what it knows."""
+    mark(np.empty(0, "float32"), 0, 0, np.empty(0, "uint16"))
+
+
 def block_mean(pixels: np.ndarray, row: int, col: int, shrink_rows: int, shrink_cols: int, shape: tuple[int, int]) -> np.ndarray:
     """Return the mean of the valid pixels in each block of ``shrink_rows`` x ``shrink_cols``.
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from mdive.config import block_store_bytes, profile
-from mdive.cube.bridge import Pages
 from mdive.cube.failures import Unreadable
+from mdive.cube.pages import Pages
 from mdive.cube.relation import SourceGrid
 from mdive.cube.store import BlockStore, Piece, Range, Traffic
 from mdive.cube.tiff import NotUnderstood, TiffLayout, read_layout

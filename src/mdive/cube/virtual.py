@@ -15,7 +15,7 @@ import numpy as np
 
 from mdive.cube.ahead import WindowRead, open_all
 from mdive.cube.failures import Unreadable
-from mdive.cube.files import OpenRaster, environment, with_raster
+from mdive.cube.files import OpenRaster, with_raster
 from mdive.cube.grid import same_crs, transformer
 from mdive.cube.prepare import PlannedBand, PreparedSource, prepare
 from mdive.cube.relation import Nested, SourceGrid, relate
@@ -153,8 +153,7 @@ def _header(planned: PlannedBand) -> Header:
             raise Unreadable("no_band", f"The file has {len(raster.nodata)} bands; band {asset.index} was planned.")
         return Header(raster.grid, len(raster.nodata), raster.nodata[asset.index - 1], raster.block_shape(asset.index))
 
-    with environment():
-        header = with_raster(asset.href, planned.origin, told)
+    header = with_raster(asset.href, planned.origin, told)
     _, b, _, d, _, _ = header.grid.transform
     if b or d:
         raise Unreadable("askew", "The file is not drawn north up.")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mdive.config import give_memory_back
+from mdive.config import give_memory_back, settle_gdal
 from mdive.engine.folder import MANIFEST, STAGING
 from mdive.engine.pipelines import PROBABILITY, spec_of
 from mdive.engine.specs import CAUSE, POLYGONS, ZARR
@@ -28,6 +28,7 @@ from mdive.pipeline.lower import Blocks
 from mdive.products import (
     Flagged,
     checksum,
+    map_picture,
     publish,
     survey,
     write_cog,
@@ -73,24 +74,20 @@ def finish(job: Job, *, started: datetime, workers: int = 1) -> None:
     plan, folder = job.plan, job.folder
     staging = folder / STAGING
     staging.mkdir(exist_ok=True)
+    settle_gdal()
     specs = spec_of(plan)
     give_memory_back()  # of the passes
     rows = ledger_rows(job)
     layers = [specs[n] for n in job.graph.outputs if n in specs]
     with ThreadPoolExecutor(workers, thread_name_prefix="mdive-write") as pool:
         written = list(pool.map(lambda spec: _raster(job, spec, staging), layers))
-    paths = {w.name: staging / w.path for w in written}
-    if POLYGONS in plan.products:
-        target = _under(staging, f"products/{POLYGONS}.parquet")
-        from mdive.products import write_polygons  # a second of imports
-
-        give_memory_back()
-        write_polygons(target, paths["extent"], specs["extent"], plan.grid, probability_path=paths.get(PROBABILITY))
-        written.append(Written(POLYGONS, f"products/{POLYGONS}.parquet", PARQUET))
-        give_memory_back()
-    if ZARR in plan.products:
-        written.append(_store(job, layers, staging))
-    quality = _quality(plan, specs, paths, rows, workers)
+        paths = {w.name: staging / w.path for w in written}
+        picture = pool.submit(map_picture, paths["extent"], specs["extent"], plan.grid, cause=paths[CAUSE.name])
+        more = [pool.submit(_polygons, job, specs["extent"], paths, staging)] if POLYGONS in plan.products else []
+        more += [pool.submit(_store, job, layers, staging)] if ZARR in plan.products else []
+        quality = _quality(plan, specs, paths, rows, workers)
+        written += [made.result() for made in more]
+    give_memory_back()
     partial = any(c.name == FAILED_READS and c.status != "pass" for c in quality.checks)
     write_ledger(_under(staging, "ledger.parquet"), rows)
     write_json_atomic(staging / "quality.json", quality.model_dump(mode="json", exclude_none=True))
@@ -99,7 +96,17 @@ def finish(job: Job, *, started: datetime, workers: int = 1) -> None:
     provenance = _provenance(plan, files, started)
     write_json_atomic(staging / "provenance.json", provenance.model_dump(mode="json", exclude_none=True))
     page = _under(staging, "report.html")
-    write_report(page, plan=plan, quality=quality, provenance=provenance, rasters=paths, specs=specs, ledger=rows, partial=partial)
+    write_report(
+        page,
+        plan=plan,
+        quality=quality,
+        provenance=provenance,
+        picture=picture.result(),
+        specs=specs,
+        bounded=PROBABILITY in paths,
+        ledger=rows,
+        partial=partial,
+    )
     written += [Written("provenance", "provenance.json", "application/json"), Written("report", "report.html", "text/html")]
     listed = [f for f in files if f.name in {*specs, POLYGONS, ZARR}]
     ended, answer = provenance.activity.ended, _answer(quality)
@@ -161,6 +168,14 @@ def _raster(job: Job, spec: RasterSpec, staging: Path) -> Written:
     path = f"products/{spec.name}.tif"
     write_cog(_under(staging, path), spec, job.plan.grid, raster_reader(job, spec.name), tags=_origin(job.plan))
     return Written(spec.name, path, GEOTIFF)
+
+
+def _polygons(job: Job, spec: RasterSpec, paths: Mapping[str, Path], staging: Path) -> Written:
+    from mdive.products import write_polygons  # a second of imports
+
+    path = f"products/{POLYGONS}.parquet"
+    write_polygons(_under(staging, path), paths["extent"], spec, job.plan.grid, probability_path=paths.get(PROBABILITY))
+    return Written(POLYGONS, path, PARQUET)
 
 
 def _store(job: Job, layers: Sequence[RasterSpec], staging: Path) -> Written:

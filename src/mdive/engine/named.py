@@ -57,6 +57,6 @@ def _modules() -> Iterator[tuple[ModuleType, Plugin]]:
     for info in pkgutil.iter_modules(mdive.algorithms.__path__):
         yield importlib.import_module(f"mdive.algorithms.{info.name}"), own
     offers = [offer for owners in registry().offers("algorithm").values() for offer in owners]
-    strangers = {o.value.function.__module__: o.plugin for o in offers if not o.value.function.__module__.startswith("mdive.")}
+    strangers = {offer.module: offer.plugin for offer in offers if not offer.module.startswith("mdive.")}
     for name, plugin in strangers.items():
         yield importlib.import_module(name), plugin

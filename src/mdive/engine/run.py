@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
+from mdive.cube.kernels import load_kernels
 from mdive.engine.ahead import read_ahead
-from mdive.engine.finish import finish
 from mdive.engine.folder import MANIFEST, STAGING, is_complete, locked
 from mdive.engine.given import take_path, take_plan, take_runtime
 from mdive.engine.inputs import verified
 from mdive.engine.progress import Progress, Watcher, nobody
 from mdive.engine.report import Report, open_run
-from mdive.engine.specs import ZARR
+from mdive.engine.specs import POLYGONS, ZARR
 from mdive.engine.tiling import disk_bytes, footprint
 from mdive.engine.work import PLAN_FILE, SCRATCH_FOLDER, Job, finish_pass, make_job, missing_tiles, open_job, pass_done, run_tile
 from mdive.errors import MdiveError, RunFolderError
@@ -132,6 +134,7 @@ def _work(folder: Path, runtime: Runtime, watch: Watcher) -> Report:
     _refuse_formats(job.plan)
     total = len(job.tiles) * len(job.passes) + 1
     done = 0
+    _load_ahead(job.plan)
     with runtime:
         for pass_ in job.passes:
             p = pass_.index
@@ -148,11 +151,27 @@ def _work(folder: Path, runtime: Runtime, watch: Watcher) -> Report:
                 finish_pass(job, p)
             job.scratch.forget()
     watch(Progress("products", done, total, "products"))
+    from mdive.engine.finish import finish
+
     finish(job, started=started, workers=runtime.workers if getattr(runtime, "in_process", False) else 1)
     shutil.rmtree(folder / SCRATCH_FOLDER, ignore_errors=True)
     shutil.rmtree(folder / STAGING, ignore_errors=True)
     watch(Progress("done", total, total, str(folder / MANIFEST)))
     return open_run(folder)
+
+
+def _load_ahead(plan: Plan) -> None:
+    """Load in a thread what the first tile and the products will ask for, while the network answers and kernels run without Python's lock."""
+    modules = ["mdive.engine.finish", *(["mdive.products.polygons"] if POLYGONS in plan.products else [])]
+
+    def load() -> None:
+        # What fails here fails again where it is needed, and is told there.
+        with suppress(Exception):
+            load_kernels()
+            for module in modules:
+                import_module(module)
+
+    Thread(target=load, name="mdive-load", daemon=True).start()
 
 
 def _outcomes(runtime: Runtime, job: Job, index: int, tiles: list[int]) -> Iterator[None]:

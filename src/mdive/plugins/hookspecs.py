@@ -22,8 +22,8 @@ hookimpl = pluggy.HookimplMarker("mdive")
 
 
 @hookspec
-def mdive_algorithms() -> Iterable[Callable[..., Any] | AlgorithmSpec]:  # type: ignore[empty-body]
-    """Functions declared with ``@algorithm``."""
+def mdive_algorithms() -> Iterable[Callable[..., Any] | AlgorithmSpec] | Mapping[str, str]:  # type: ignore[empty-body]
+    """Functions declared with ``@algorithm``; or name -> ``module:function``, imported when it is asked for."""
 
 
 @hookspec

@@ -66,7 +66,13 @@ class Offer:
     """One thing that a plugin provides."""
 
     value: Any
+    """The thing, or ``module:function`` of one that is imported when it is asked for."""
     plugin: Plugin
+
+    @property
+    def module(self) -> str:
+        """Name of the module that an algorithm is defined in."""
+        return self.value.partition(":")[0] if isinstance(self.value, str) else str(self.value.function.__module__)
 
 
 def plugin_of(entry: EntryPoint) -> Plugin:
@@ -128,14 +134,34 @@ def named(noun: Noun, given: Any, plugin: Plugin) -> dict[str, Any]:
     return found
 
 
-def _algorithms(given: Any, plugin: Plugin) -> Iterator[tuple[str, AlgorithmSpec]]:
+def _algorithms(given: Any, plugin: Plugin) -> Iterator[tuple[str, AlgorithmSpec | str]]:
+    if isinstance(given, Mapping):
+        for name, reference in _references(given, plugin):
+            yield _algorithm_name(name), reference
+        return
     for item in _items(given, "mdive_algorithms"):
-        spec = item if isinstance(item, AlgorithmSpec) else getattr(item, "__mdive_algorithm__", None)
-        if not isinstance(spec, AlgorithmSpec):
-            raise PluginError(f"mdive_algorithms gave {item!r}, which is not declared with @algorithm")
-        if not _ALGORITHM_NAME.fullmatch(spec.name):
-            raise PluginError(f"the algorithm name {spec.name!r} is not of the form 'family.name' (small letters, digits, underscores)")
-        yield spec.name, replace(spec, package=plugin.label)
+        spec = spec_of(item, plugin)
+        yield spec.name, spec
+
+
+def spec_of(item: Any, plugin: Plugin) -> AlgorithmSpec:
+    """Return the declaration of an algorithm, with the plugin that brought it.
+
+    Raises
+    ------
+    PluginError
+        For what is not declared, or has a name that nobody could ask for.
+    """
+    spec = item if isinstance(item, AlgorithmSpec) else getattr(item, "__mdive_algorithm__", None)
+    if not isinstance(spec, AlgorithmSpec):
+        raise PluginError(f"mdive_algorithms gave {item!r}, which is not declared with @algorithm")
+    return replace(spec, name=_algorithm_name(spec.name), package=plugin.label)
+
+
+def _algorithm_name(name: str) -> str:
+    if not _ALGORITHM_NAME.fullmatch(name):
+        raise PluginError(f"the algorithm name {name!r} is not of the form 'family.name' (small letters, digits, underscores)")
+    return name
 
 
 def _files(given: Any, hook: str) -> Iterator[Path]:

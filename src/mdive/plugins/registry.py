@@ -24,7 +24,7 @@ from mdive.model.event_class import EventClass, resolve
 from mdive.plugins import hookspecs
 from mdive.plugins.conflicts import GROUP, Conflict, is_builtin
 from mdive.plugins.declare import AlgorithmSpec
-from mdive.plugins.offers import HOOKS, Failure, Noun, Offer, Plugin, check_plugin, named, plugin_of, reason_of
+from mdive.plugins.offers import HOOKS, Failure, Noun, Offer, Plugin, check_plugin, named, plugin_of, reason_of, spec_of
 from mdive.plugins.taxonomy import find_event_class, normal
 
 
@@ -80,7 +80,8 @@ class Registry:
             raise
         except BaseException as error:
             failure = Failure(plugin, reason_of(error))
-            self.failures.append(failure)
+            if failure not in self.failures:
+                self.failures.append(failure)
             if self.strict:
                 raise PluginError(f"plugin {failure}.", "MDIVE_STRICT_PLUGINS is set; unset it to go on without this plugin.") from error
 
@@ -112,12 +113,37 @@ class Registry:
         """
         found = self.offers(noun)
         if name in found:
-            return _only(noun, name, found[name])
+            return self._settled(noun, name, _only(noun, name, found[name]))
         raise PluginError(f"no {noun} {name!r}.{nearest(name, found)}", f"Available: {', '.join(sorted(found)) or 'none'}.{self.missing()}")
 
     def all(self, noun: Noun) -> dict[str, Any]:
         """Return name -> value for a noun, sorted by name; without the names that several packages claim, which :meth:`conflicts` tells."""
-        return {name: owners[0].value for name, owners in sorted(self.offers(noun).items()) if len(owners) == 1}
+        found: dict[str, Any] = {}
+        for name, owners in sorted(self.offers(noun).items()):
+            if len(owners) == 1:
+                with self._isolated(owners[0].plugin):
+                    found[name] = self._settled(noun, name, owners[0]).value
+        return found
+
+    def _settled(self, noun: Noun, name: str, offer: Offer) -> Offer:
+        """Return an offer with the thing itself: an algorithm that was given by its place is imported now, once.
+
+        Raises
+        ------
+        PluginError
+            If it cannot be imported, or another algorithm is found there.
+        """
+        if noun != "algorithm" or not isinstance(offer.value, str):
+            return offer
+        spec = spec_of(_import(noun, name, offer), offer.plugin)
+        if spec.name != name:
+            raise PluginError(f"{offer.plugin} gives {offer.value!r} as algorithm {name!r}, but it is declared as {spec.name!r}.")
+        with self._lock:
+            owners = self.offers(noun)[name]
+            # Two threads may import it at once: the first one's declaration is everybody's.
+            if isinstance(owners[0].value, str):
+                owners[0] = Offer(spec, offer.plugin)
+            return owners[0]
 
     def conflicts(self) -> list[Conflict]:
         """Return every name that several packages claim, after asking all plugins for all that they provide."""
@@ -220,7 +246,10 @@ def writer(name: str) -> Callable[..., Any]:
 
 
 def _imported(noun: Noun, name: str) -> Callable[..., Any]:
-    offer = registry().find(noun, name)
+    return _import(noun, name, registry().find(noun, name))
+
+
+def _import(noun: Noun, name: str, offer: Offer) -> Callable[..., Any]:
     try:
         found: Callable[..., Any] = pkgutil.resolve_name(offer.value)
     except (ImportError, AttributeError) as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mdive.products.cog import write_cog
+    from mdive.products.drawing import map_picture
     from mdive.products.files import check_writable, checksum, publish, sha256_file, staged, write_json_atomic
     from mdive.products.ledger import read_ledger, write_ledger
     from mdive.products.polygons import write_polygons
@@ -28,6 +29,7 @@ __all__ = [
     "Survey",
     "check_writable",
     "checksum",
+    "map_picture",
     "publish",
     "read_ledger",
     "require_zarr",
@@ -46,6 +48,7 @@ __all__ = [
 
 _HOME = {
     "cog": ("write_cog",),
+    "drawing": ("map_picture",),
     "files": ("check_writable", "checksum", "publish", "sha256_file", "staged", "write_json_atomic"),
     "ledger": ("read_ledger", "write_ledger"),
     "polygons": ("write_polygons",),

@@ -13,10 +13,10 @@ from pyproj import CRS, Transformer
 
 from mdive.model.flags import CAUSES
 from mdive.model.plan import Grid, Plan
-from mdive.model.product import RasterSpec
+from mdive.model.product import ClassEntry, RasterSpec
 from mdive.model.provenance import Provenance
 from mdive.model.quality import Quality
-from mdive.products.drawing import map_picture, pipeline_picture
+from mdive.products.drawing import pipeline_picture
 from mdive.products.files import staged
 
 LEDGER_ROWS = 50
@@ -35,8 +35,9 @@ def write_report(
     plan: Plan,
     quality: Quality,
     provenance: Provenance,
-    rasters: Mapping[str, Path],
+    picture: tuple[str, Sequence[ClassEntry]],
     specs: Mapping[str, RasterSpec],
+    bounded: bool = False,
     ledger: Sequence[Mapping[str, Any]] = (),
     partial: bool = False,
 ) -> None:
@@ -48,8 +49,12 @@ def write_report(
         HTML file to write.
     plan, quality, provenance
         What was done, how good it is, and what it was made from.
-    rasters, specs
-        The rasters ``extent`` and ``cause``, and the tables of the products.
+    picture
+        What ``map_picture`` drew, and the classes in it.
+    specs
+        The tables of the products.
+    bounded
+        Whether a probability gives the area its bounds.
     ledger
         Reads that failed.
     partial
@@ -60,7 +65,7 @@ def write_report(
     RunFolderError
         If the file cannot be written.
     """
-    picture, legend = map_picture(rasters["extent"], specs["extent"], plan.grid, cause=rasters["cause"])
+    drawn, legend = picture
     title, style = _DECISIONS[quality.decision]
     event: Any = plan.event
     # Everything that comes from outside is escaped; the drawing is ours and escapes its own labels.
@@ -76,13 +81,13 @@ def write_report(
         provenance=provenance,
         catalog=plan.catalog,
         partial=partial,
-        bounded="probability" in rasters,
+        bounded=bounded,
         failed=len({(r["source"], r["item"], r["band"]) for r in ledger}),
         decision=title,
         decision_style=style,
         unseen=sum(quality.unobserved.values()),
         where=_where(plan.grid),
-        picture=Markup(picture),  # noqa: S704 - made of numbers alone
+        picture=Markup(drawn),  # noqa: S704 - made of numbers alone
         legend=legend,
         titles={c.name: c.title for c in specs["extent"].classes},
         causes={name: label for _, name, label in CAUSES},
