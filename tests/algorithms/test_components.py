@@ -7,11 +7,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 from skimage import filters, measure, morphology
 
-from mdive.algorithms.components import holes, hysteresis, label, sieve
+from mdive.algorithms.components import component_table, holes, hysteresis, label, sieve
 from mdive.model.plan import Grid
-from mdive.pipeline import Tiles, Window
+from mdive.pipeline import Tiles, Window, load_node
 
 
 def cuts(length):
@@ -48,16 +49,40 @@ SPIRAL = np.array(
 )
 
 
-@settings(max_examples=150, deadline=None)
-@given(masks(1))
-@example(([diagonal()[0]], SINGLE))
-@example(([diagonal()[0][::-1].copy()], SINGLE))
-@example(([SPIRAL], Tiles((0, 1, 3, 7), (0, 2, 3, 4, 7))))
-def test_labels_are_scikit_images(tiled, case):
+@settings(max_examples=200)
+@given(masks(1), st.sampled_from([4, 8]))
+@example(([diagonal()[0]], SINGLE), 8)
+@example(([diagonal()[0]], SINGLE), 4)
+@example(([diagonal()[0][::-1].copy()], SINGLE), 8)
+@example(([SPIRAL], Tiles((0, 1, 3, 7), (0, 2, 3, 4, 7))), 4)
+def test_labels_are_scikit_images_and_scipys(tiled, case, neighbours):
     (mask,), tiles = case
-    got = tiled(label, mask, tiles=tiles)
+    got = tiled(label, mask, tiles=tiles, neighbours=neighbours)
     assert got.dtype == np.int32
-    np.testing.assert_array_equal(got, measure.label(mask, connectivity=2))
+    np.testing.assert_array_equal(got, measure.label(mask, connectivity=neighbours // 4))
+    np.testing.assert_array_equal(got, ndimage.label(mask, ndimage.generate_binary_structure(2, neighbours // 4))[0])
+
+
+@settings(max_examples=200)
+@given(masks(2), st.booleans())
+@example((diagonal(), SINGLE), True)
+@example(([np.zeros((3, 3), bool)] * 2, Tiles((0, 2, 3), (0, 3))), True)
+def test_tables_are_scikit_images_region_properties(evaluate, case, flagged):
+    (mask, flag), tiles = case
+    nodes = [load_node("s/post", name, dtype="bool", timed=False) for name in ("m", "f")]
+    labels = label(nodes[0])
+    outputs = {"labels": labels, "table": component_table(labels, nodes[1] if flagged else None)}
+    got = evaluate(outputs, {"m": mask, "f": flag}, tiles)
+    labels, table = got["labels"], got["table"]
+    regions = measure.regionprops(labels)
+    assert {len(column) for column in table.values()} == {len(regions) + 1}
+    for region in regions:
+        row = {name: int(column[region.label]) for name, column in table.items()}
+        assert (row["top"], row["left"], row["bottom"], row["right"]) == region.bbox
+        assert row["area"] == region.area
+        assert row["flagged"] == (flag[labels == region.label].sum() if flagged else 0)
+        assert row["top"] * mask.shape[1] + row["first"] == np.flatnonzero(labels == region.label)[0]
+    np.testing.assert_array_equal(table["area"][labels][mask], np.bincount(labels.ravel())[labels][mask])
 
 
 @settings(max_examples=150, deadline=None)

@@ -8,34 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from mdive.algorithms.draws import key_of
 from mdive.pipeline.window import Window
-from mdive.testing._noise import ROW, fbm, gamma_levels, hashed, key_of, mix, normal_levels
+from mdive.testing._noise import fbm, gamma_levels, normal_levels
 
 OCTAVES = [(37, 0.8), (9, 0.5), (2, 0.3)]
-
-
-def test_splitmix64_gives_the_published_sequence():
-    # The first three outputs of splitmix64 with state 0, as in its reference implementation.
-    with np.errstate(over="ignore"):
-        got = [int(mix(np.uint64(n) * ROW)) for n in (1, 2, 3)]
-    assert got == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
-
-
-def test_streams_and_seeds_are_told_apart():
-    keys = {int(key_of(seed, name)) for seed in range(50) for name in ("vv", "vh", "1/vv")}
-    assert len(keys) == 150
-    assert key_of(7, "vv") == key_of(7, "vv")
-
-
-def test_hash_is_uniform_and_uncorrelated():
-    key = key_of(1, "test")
-    bits = np.array([[int(hashed(key, r, c)) for c in range(-150, 150)] for r in range(-150, 150)], np.uint64)
-    for shift in (0, 16, 32, 48):
-        values = ((bits >> np.uint64(shift)) & np.uint64(0xFF)).astype(int)
-        assert stats.chisquare(np.bincount(values.ravel(), minlength=256)).pvalue > 1e-4
-        for axis in (0, 1):
-            a, b = (np.delete(values, edge, axis) for edge in (0, -1))
-            assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 0.02
 
 
 @settings(max_examples=60, deadline=None)

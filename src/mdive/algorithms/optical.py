@@ -6,13 +6,12 @@ Reflectance is surface reflectance as a fraction (0 to 1). Blocks are (y, x), or
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil
 from typing import Annotated, Any, Final
 
 import numpy as np
 from pydantic import Field
-from scipy import ndimage
 
+from mdive.algorithms.distance import within
 from mdive.algorithms.ground import pixel_metres
 from mdive.model.flags import QC_FLAGS, UNOBSERVED
 from mdive.model.plan import Grid
@@ -148,6 +147,34 @@ def index_sigma(
     return sigma
 
 
+AWEI_SH: Final = (1.0, 2.5, -1.5, -1.5, -0.25)
+"""Weights of blue, green, near infrared and both shortwave infrared bands."""
+AWEI_NSH: Final = (4.0, -0.25, -4.0, -2.75)
+"""Weights of green, near infrared and both shortwave infrared bands."""
+
+
+@operation(Local(), dtype="float32")
+def sum_sigma(*bands: np.ndarray, weights: tuple[float, ...]) -> np.ndarray:
+    """Return the standard deviation of a weighted sum of bands that follows from the error of their reflectances.
+
+    Parameters
+    ----------
+    bands
+        Reflectance, each (y, x), as many as weights.
+    weights
+        Of the sum.
+
+    Returns
+    -------
+    √(Σ w² σ²) with σ = sqrt(``SIGMA_FLOOR``² + (``SIGMA_RELATIVE`` ρ)²), NaN where a band is.
+    """
+    variance = np.zeros(bands[0].shape, dtype="float32")
+    for band, weight in zip(bands, weights, strict=True):
+        variance = variance + np.float32(weight * weight) * (SIGMA_FLOOR**2 + (np.float32(SIGMA_RELATIVE) * _numbers(band)) ** 2)
+    sigma: np.ndarray = np.sqrt(variance)
+    return sigma
+
+
 def normalised_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return (a - b) / (a + b) as float32.
 
@@ -188,7 +215,7 @@ def _buffer_radius(metres: float, grid: Grid) -> float:
 
 def _buffer_depth(parameters: Mapping[str, Any], grid: Grid) -> int:
     # The small term keeps 60 m at six pixels of 10 m, whatever the last bit of the quotient says.
-    return ceil(_buffer_radius(parameters["metres"], grid) - 1e-9)
+    return int(_buffer_radius(parameters["metres"], grid) + 1e-9)
 
 
 @operation(Focal(_buffer_depth), dtype="uint16")
@@ -211,12 +238,10 @@ def cloud_buffer(mask: np.ndarray, /, *, grid: Grid, metres: Metres = 60.0) -> n
     out = np.array(mask, dtype="uint16")
     if reach < 1:
         return out
-    rows, cols = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    disk = rows * rows + cols * cols <= radius * radius + 1e-9
     layers = out.reshape(-1, *out.shape[-2:])
     for layer in layers:
         for bit in (QC_FLAGS["cloud"], QC_FLAGS["shadow"]):
             found = layer & bit != 0
             if found.any():
-                layer[ndimage.binary_dilation(found, disk)] |= bit
+                layer[within(found, int(radius * radius + 1e-9))] |= bit
     return layers.reshape(out.shape)

@@ -75,6 +75,14 @@ def by_scene(operation: Operation) -> bool:
     return isinstance(operation.locality, Global) and not operation.over_time
 
 
+def _in_tiles(operation: Operation, arrays: Sequence[Any], shape: tuple[int, ...]) -> bool:
+    """Whether an operation is worth computing in tiles: global kernels hold several times what they are given."""
+    from mdive.pipeline.lower import LARGE
+
+    rasters = all(a is None or (isinstance(a, np.ndarray) and a.shape == shape) for a in arrays)
+    return rasters and by_scene(operation) and shape[0] * shape[1] >= LARGE
+
+
 def whole(operation: Operation, rasters: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
     """Call an operation on numpy arrays."""
     from mdive.pipeline.evaluate import compute_whole
@@ -82,6 +90,10 @@ def whole(operation: Operation, rasters: Sequence[Any], parameters: Mapping[str,
     arrays = [r if r is None or isinstance(r, dict) else np.asarray(r) for r in rasters]
     shape = next((a.shape[-2:] for a in arrays if isinstance(a, np.ndarray) and a.ndim > 1), None)
     times = common_times(operation, [len(a) for a in arrays if is_timed(a, shape)])
+    if times is None and shape is not None and _in_tiles(operation, arrays, shape):
+        from mdive.pipeline.lower import compute_tiles
+
+        return compute_tiles(operation, arrays, parameters)
     if times is None or not by_scene(operation):
         result = compute_whole(operation, arrays, parameters)
         if operation.over_time and times is None and shape is not None and np.shape(result) != shape:

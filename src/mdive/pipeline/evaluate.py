@@ -32,6 +32,10 @@ Fetch = Callable[[Node, Window], np.ndarray]
 """Reads a raster that an earlier pass kept, over any window (fill beyond what was kept)."""
 
 
+Kept = np.ndarray | tuple[np.ndarray, ...]
+"""What the map of a global operation keeps for its apply."""
+
+
 @dataclass(slots=True)
 class TileResult:
     """What one tile of one pass leaves behind."""
@@ -40,8 +44,8 @@ class TileResult:
     """Node key -> array over the tile, grown by the pass's margin at the grid's edge."""
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     """Product name -> array over the tile."""
-    maps: dict[str, np.ndarray] = field(default_factory=dict)
-    """Key of a global operation -> the array that its apply needs."""
+    maps: dict[str, Kept] = field(default_factory=dict)
+    """Key of a global operation -> what its apply needs."""
     parts: dict[str, Any] = field(default_factory=dict)
     """Key of a reduction or global operation -> its part."""
 
@@ -54,7 +58,7 @@ def evaluate_tile(
     load: Loader,
     fetch: Fetch,
     states: Mapping[str, Any],
-    mapped: Callable[[str], np.ndarray],
+    mapped: Callable[[str], Kept],
 ) -> TileResult:
     """Evaluate one pass on one tile.
 
@@ -124,8 +128,7 @@ def evaluate_tile(
         assert node.operation is not None
         value = node.operation.call(arguments, node.parameters, window=core, grid=grid)
         if isinstance(node.operation.locality, Global):
-            kept, value = value
-            result.maps[node.key] = np.ascontiguousarray(kept, dtype=node.operation.locality.kept_dtype)
+            result.maps[node.key], value = value
         result.parts[node.key] = value
         release(node.inputs)
     return result
@@ -157,10 +160,11 @@ DEFAULT_GRID = Grid(crs="EPSG:32631", resolution=10.0, x0=0.0, y0=0.0, shape=(1,
 def compute_whole(operation: Operation, rasters: Sequence[Any], parameters: Mapping[str, Any]) -> Any:
     """Run one operation on whole arrays: what lies beyond them is unknown (fill)."""
     parameters = dict(parameters)
-    grid = parameters.pop("grid", DEFAULT_GRID)
+    given = parameters.pop("grid", None)
     bound = operation.bind(parameters)
     arrays = [r if r is None or isinstance(r, dict) else np.asarray(r) for r in rasters]
     shape = next((a.shape[-2:] for a in arrays if isinstance(a, np.ndarray) and a.ndim >= 2), (1, 1))
+    grid = given or DEFAULT_GRID.model_copy(update={"shape": shape})
     window = Window(0, 0, *shape)
     locality = operation.locality
     if isinstance(locality, Focal):
@@ -175,7 +179,7 @@ def compute_whole(operation: Operation, rasters: Sequence[Any], parameters: Mapp
     if isinstance(locality, Global):
         kept, part = value
         state = _accepting(locality.solve, grid=grid)(iter([(window, part)]), **bound)[0]
-        return np.ascontiguousarray(_call_apply(locality, kept, state, window, grid, bound), dtype=operation.dtype)
+        return np.ascontiguousarray(_call_apply(locality, kept, state, window, grid, bound), dtype=operation.dtype_for(arrays))
     return value
 
 
@@ -286,20 +290,20 @@ def _compute(
     return _cut(value, window, target)
 
 
-def _apply(node: Node, kept: np.ndarray, state: Any, core: Window, target: Window, grid: Grid) -> np.ndarray:
+def _apply(node: Node, kept: Kept, state: Any, core: Window, target: Window, grid: Grid) -> np.ndarray:
     operation = node.operation
     assert operation is not None
     assert isinstance(operation.locality, Global)
     value = _call_apply(operation.locality, kept, state, core, grid, node.parameters)
-    value = np.ascontiguousarray(value, dtype=operation.dtype)
+    value = np.ascontiguousarray(value, dtype=node.dtype)
     if target == core:
         return value
-    out = np.full((*value.shape[:-2], *target.shape), node.fill, dtype=operation.dtype)
+    out = np.full((*value.shape[:-2], *target.shape), node.fill, dtype=node.dtype)
     out[(..., *core.within(target))] = value
     return out
 
 
-def _call_apply(locality: Global, kept: np.ndarray, state: Any, window: Window, grid: Grid, parameters: Mapping[str, Any]) -> np.ndarray:
+def _call_apply(locality: Global, kept: Kept, state: Any, window: Window, grid: Grid, parameters: Mapping[str, Any]) -> np.ndarray:
     value: np.ndarray = _accepting(locality.apply, window=window, grid=grid)(kept, state, **parameters)
     return value
 

@@ -139,7 +139,7 @@ def record(
             result = operation.kernel(*(_shared(a) for a in arguments), **node.parameters)
             if not isinstance(result, Traced) or result.tape is not tape:
                 return None
-            made[node.key] = Traced(tape, [tape.cast(a, operation.dtype) for a in result.at], timed=result.timed, fixed=True)
+            made[node.key] = Traced(tape, [tape.cast(a, node.dtype) for a in result.at], timed=result.timed, fixed=True)
     except (Exception, Untraceable):  # noqa: BLE001 - a kernel may fail on a stand-in in any way; on arrays it will not
         return None
     if len(tape.entries) > MOST_ENTRIES:

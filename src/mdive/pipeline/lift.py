@@ -13,7 +13,7 @@ from mdive.pipeline.calling import by_scene, common_times, raster_names, timeles
 from mdive.pipeline.evaluate import Loader
 from mdive.pipeline.georeference import Rasters, check_together, grid_of
 from mdive.pipeline.graph import Graph
-from mdive.pipeline.lower import NOTHING, Blocks, run_whole, to_dask
+from mdive.pipeline.lower import NOTHING, Blocks, in_tiles, loader_of, run_whole, to_dask
 from mdive.pipeline.operation import Node, Operation, constant_node, fill_of, load_node
 from mdive.pipeline.passes import Pass
 from mdive.pipeline.strips import Arrays
@@ -90,8 +90,9 @@ def compute(outputs: Mapping[str, Node], rasters: Rasters, constants: Mapping[st
     if lazy and not states:
         values = _lazy(graph, grid, ordered, lazy[0], times, constants)
     else:
-        whole = Tiles((0, grid.shape[0]), (0, grid.shape[1]))
-        values = run_whole(graph, grid, whole, _loader({k: np.asarray(a) for k, a in ordered.items()}), constants)
+        tiles, workers = in_tiles(grid.shape)
+        load = loader_of({k: np.asarray(a) for k, a in ordered.items()})
+        values = run_whole(graph, grid, tiles, load, constants, workers=workers)
     result: dict[str, Any] = {}
     located = next((a for a in ordered.values() if "x" in a.coords and "y" in a.coords), next(iter(ordered.values())))
     for name, node in outputs.items():
@@ -151,18 +152,6 @@ def _like(value: Any, rasters: Sequence[Any], first: xr.DataArray) -> Any:
     if "time" in coords and coords["time"].size != len(value):
         coords.pop("time")
     return xr.DataArray(value, dims=_DIMS[-value.ndim :], coords=coords)
-
-
-def _loader(arrays: Mapping[tuple[str, str], np.ndarray]) -> Loader:
-    def load(source: str, bands: Sequence[str], window: Window) -> Arrays:
-        result = {}
-        for band in bands:
-            array = arrays[source, band]
-            whole = Window(0, 0, *array.shape[-2:])
-            result[band] = Blocks(fill_of(str(array.dtype)), str(array.dtype), [(whole, array)]).read(window)
-        return Arrays(result)
-
-    return load
 
 
 class _ChunkLoader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,20 +93,23 @@ class Operation:
         kernel: Callable[..., Any],
         locality: Locality,
         *,
-        dtype: str,
+        dtype: str | Callable[..., str],
         units: str,
         fill: Any,
         over_time: bool,
         version: int,
+        working: float | None = None,
     ) -> None:
         functools.update_wrapper(self, kernel)
         self.kernel = kernel
         self.locality = locality
-        self.dtype = dtype
+        self.dtype = dtype if isinstance(dtype, str) else "float32"
+        self._typed = None if isinstance(dtype, str) else dtype
         self.units = units
         self.fill = fill
         self.over_time = over_time
         self.version = version
+        self.working = working
         self.__name__ = kernel.__name__
         self.__qualname__ = kernel.__qualname__
         self.__module__ = kernel.__module__
@@ -135,7 +138,11 @@ class Operation:
         locality = self.locality
         parts = [getattr(locality, n, None) for n in ("finish", "solve", "apply")]
         asked = any(callable(f) and "grid" in inspect.signature(f).parameters for f in parts)
-        return asked or "grid" in self.injected or (isinstance(locality, Focal) and callable(locality.depth))
+        return asked or "grid" in self.injected or (isinstance(locality, Focal) and locality.measures)
+
+    def dtype_for(self, rasters: Sequence[Any]) -> str:
+        """Return the data type of the result for given rasters (nodes or arrays; None for one that is absent)."""
+        return self.dtype if self._typed is None else self._typed(*(None if r is None else str(r.dtype) for r in rasters))
 
     @functools.cached_property
     def _hints(self) -> Mapping[str, Any]:
@@ -190,7 +197,8 @@ class Operation:
                 )
         nodes = tuple(r for r in rasters if isinstance(r, Node))
         bound = self.bind(parameters)
-        timed = any(n.timed for n in nodes) and not self.over_time
+        # A state is one for all times: what comes of it has the time axis of the rasters beside it.
+        timed = any(n.timed for n in nodes) and not self.over_time and not isinstance(self.locality, Reduction)
         states_only = all(n.kind == "state" for n in nodes)
         if timed and isinstance(self.locality, Global):
             raise KernelError(
@@ -210,7 +218,7 @@ class Operation:
                 "parameters": bound,
             }
         )
-        return Node(self, tuple(rasters), bound, self.dtype, kind, timed=timed, key=key)
+        return Node(self, tuple(rasters), bound, self.dtype_for(rasters), kind, timed=timed, key=key)
 
     def call(self, blocks: list[Any], parameters: Mapping[str, Any], **injected: Any) -> Any:
         """Run the kernel on blocks and enforce the declared dtype (dask believes what it is told; we do not)."""
@@ -222,20 +230,22 @@ class Operation:
         else:
             # A window lies in one scene: its kernel needs no idea of time, and still serves sources that have one.
             scenes = ([b[t] if is_timed(b, shape) else b for b in blocks] for t in range(times))
-            result = np.stack([np.asarray(self.kernel(*scene, **parameters, **filled), dtype=self.dtype) for scene in scenes])
+            dtype = self.dtype_for(blocks)
+            result = np.stack([np.asarray(self.kernel(*scene, **parameters, **filled), dtype=dtype) for scene in scenes])
         if isinstance(self.locality, Reduction | Global) or not isinstance(result, np.ndarray):
             return result
-        return np.ascontiguousarray(result, dtype=self.dtype)
+        return np.ascontiguousarray(result, dtype=self.dtype_for(blocks))
 
 
 def operation(
     locality: Locality,
     *,
-    dtype: str,
+    dtype: str | Callable[..., str],
     units: str = "1",
     fill: Any = None,
     over_time: bool = False,
     version: int = 1,
+    working: float | None = None,
 ) -> Callable[[Callable[..., Any]], Operation]:
     """Declare a kernel as an operation.
 
@@ -248,7 +258,8 @@ def operation(
     locality
         Where a pixel of the result looks.
     dtype
-        Data type of the result, enforced on each block. For a reduction: of its counts (documentation).
+        Data type of the result, enforced on each block. For a reduction: of its counts (documentation). Or a function that gets the data
+        types of the rasters (None for one that is absent) and returns that of the result.
     units
         Units of the result.
     fill
@@ -257,9 +268,13 @@ def operation(
         The kernel collapses the time axis: (time, y, x) in, (y, x) out.
     version
         Raise it when the kernel's result changes: it is part of the identity of every checkpoint.
+    working
+        Bytes per pixel of its block that the kernel takes at its worst moment, beside its rasters and its result. Default: three times its
+        largest raster (a global one: of what it keeps). The size of tiles and ``mdive.explain`` rest on it. Local kernels run in strips;
+        theirs does not count.
     """
 
     def mark(kernel: Callable[..., Any]) -> Operation:
-        return Operation(kernel, locality, dtype=dtype, units=units, fill=fill, over_time=over_time, version=version)
+        return Operation(kernel, locality, dtype=dtype, units=units, fill=fill, over_time=over_time, version=version, working=working)
 
     return mark

@@ -10,10 +10,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mdive.algorithms.draws import hashed, key_of, unit
 from mdive.pipeline.window import Window
 from mdive.testing._cover import BARE, BUILT, CROP, GRASS, WATER, Cover
 from mdive.testing._landscape import Land, Landscape
-from mdive.testing._noise import hashed, key_of, smoothstep, unit
+from mdive.testing._noise import smoothstep
 
 FIRE_CELL = 24e3
 """Distance between possible fires (m); a smaller scene has one that fits it, in its middle."""

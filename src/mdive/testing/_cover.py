@@ -13,9 +13,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mdive.algorithms.draws import hashed, key_of, mix, unit
 from mdive.pipeline.window import Window
 from mdive.testing._landscape import Land, Landscape, Plane
-from mdive.testing._noise import hashed, key_of, mix, unit
 
 TREE, SHRUB, GRASS, CROP, BUILT, BARE, WATER = 10, 20, 30, 40, 50, 60, 80
 """Codes of ESA WorldCover, so that the layer reads like the real one."""

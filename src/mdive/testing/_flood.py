@@ -46,7 +46,7 @@ def make_flood_event(
     sar_unit: Literal["dB", "power"] = "dB",
     cloud: float = 0.25,
     layers: Sequence[str] = ("terrain", "depth", "landcover"),
-    static: Sequence[str] = ("dem", "occurrence"),
+    static: Sequence[str] = ("occurrence",),
     **frame: Unpack[Frame],
 ) -> SyntheticEvent:
     """Write a river flood with known truth into a folder: STAC catalogue, COGs, ``event.yaml`` and ``truth.tif``.

@@ -20,8 +20,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mdive.algorithms.draws import hashed, key_of, unit
 from mdive.pipeline.window import Window
-from mdive.testing._noise import Octave, fbm, hashed, key_of, smoothstep, spline_at, unit
+from mdive.testing._noise import Octave, fbm, smoothstep, spline_at
 
 Plane = NDArray[np.float32]
 

@@ -10,7 +10,6 @@ through hashed lattice values, which have no preferred direction and no visible 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cache
 
@@ -18,45 +17,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mdive.algorithms.draws import ROW, hashed, unit
 from mdive.pipeline.window import Window
 
 Octave = tuple[int, float]
 """(cell in pixels, amplitude): the field varies over two to three cells."""
 
-ROW = np.uint64(0x9E3779B97F4A7C15)
-COL = np.uint64(0xD1342543DE82EF95)
-"""Odd multipliers that spread row and column over 64 bits: the golden ratio, and one of good spectral quality
-(Steele & Vigna 2022, 10.1002/spe.3030)."""
-
 SPLINE_1D = np.sqrt(1 / 3 * 151 / 315)
 SPLINE_2D = np.sqrt(1 / 3) * 151 / 315
 """Standard deviation of a B-spline through values uniform on [-1, 1]: their variance is 1/3, and the mean of the summed squared weights
 over a cell is 151/315 per axis. Dividing by it makes every field unit variance."""
-
-
-def key_of(seed: int, name: str) -> np.uint64:
-    """Return the key of a named stream of a seed: equal names give equal noise, and no two streams are related."""
-    return np.uint64(int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little"))
-
-
-@njit(nogil=True, cache=True)
-def mix(z):
-    """Return the splitmix64 finaliser of a uint64 (Steele, Lea & Flood 2014, 10.1145/2660193.2660195)."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-@njit(nogil=True, cache=True)
-def hashed(key, row, col):
-    """Return 64 independent bits for a place; row and column may be negative."""
-    return mix(mix(key + np.uint64(row) * ROW) + np.uint64(col) * COL)
-
-
-@njit(nogil=True, cache=True)
-def unit(bits):
-    """Return the upper 53 bits as a number in [0, 1)."""
-    return np.float64(bits >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
 @njit(nogil=True, cache=True)

@@ -12,10 +12,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mdive.algorithms.draws import hashed, key_of
 from mdive.pipeline.window import Window
 from mdive.testing._cover import BARE, BUILT, CROP, GRASS, SHRUB, TREE, Cover
 from mdive.testing._landscape import Land, Landscape, Plane
-from mdive.testing._noise import hashed, key_of, normal_levels, smoothstep
+from mdive.testing._noise import normal_levels, smoothstep
 
 BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")
 SCALE = 1e-4

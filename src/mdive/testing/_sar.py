@@ -12,10 +12,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mdive.algorithms.draws import hashed, key_of
 from mdive.pipeline.window import Window
 from mdive.testing._cover import BARE, BUILT, CROP, GRASS, SHRUB, TREE, WATER, Cover
 from mdive.testing._landscape import Land, Landscape, Plane
-from mdive.testing._noise import LEVELS, gamma_levels, hashed, key_of, normal_levels
+from mdive.testing._noise import LEVELS, gamma_levels, normal_levels
 
 MEANS = {
     TREE: (-8.0, -13.6, 0.7),
