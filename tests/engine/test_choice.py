@@ -9,7 +9,7 @@ import pytest
 from mdive.engine.choice import choose, preferred
 from mdive.errors import NoDataError
 from mdive.model.plan import AssetRef, ItemRef, Observation, Source
-from mdive.plugins import algorithm_spec
+from mdive.plugins import algorithm_spec, event_class
 from mdive.providers import Candidates
 
 WHEN = datetime(2024, 8, 1, tzinfo=UTC)
@@ -94,3 +94,63 @@ def test_which_earlier_observations_are_preferred(rule, left):
 def test_an_orbit_that_nobody_flew_before_leaves_all():
     pre = observed("a", (-10, 7), (-20, 22))
     assert preferred(pre, observed("a", (0, 15)), "same_relative_orbit") == pre
+
+
+RADAR = {"bands": ("vv", "vh"), "sensor": "sar"}
+
+
+def flown(source, *seen):
+    """A source with observations of (relative orbit, flight direction)."""
+    items = tuple(source.items[0].model_copy(update={"id": f"{source.phase}{n}"}) for n in range(len(seen)))
+    told = [{k: v for k, v in (("sat:relative_orbit", o), ("sat:orbit_state", d)) if v is not None} for o, d in seen]
+    observations = tuple(Observation(id=i.id, datetime=WHEN, items=(i.id,), properties=p) for i, p in zip(items, told, strict=True))
+    return source.model_copy(update={"observations": observations, "items": items})
+
+
+def by_recipe(pre, post, kind="flood"):
+    found = Candidates(catalog="catalogue", sources=(*pre, *post), facts={}, rejected=())
+    found_kind = event_class(kind)
+    recipe = [(algorithm_spec(step.algorithm), step.when) for step in found_kind.recipe]
+    return choose(found, recipe, "catalogue", WINDOWS, found_kind)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "algorithm"),
+    [
+        ([(15, "ascending")], [(15, "ascending")], "flood.sar_change"),
+        ([(15, None)], [(15, "ascending")], "flood.sar_change"),
+        ([(22, None), (15, None)], [(15, None)], "flood.sar_change"),
+        ([(22, "ascending")], [(15, "ascending")], "flood.sar_threshold"),
+        ([(15, "descending")], [(15, "ascending")], "flood.sar_threshold"),
+        # An orbit that nobody tells makes no pair.
+        ([(None, None)], [(15, "ascending")], "flood.sar_threshold"),
+        ([(None, None)], [(None, None)], "flood.sar_threshold"),
+    ],
+)
+def test_change_is_sought_where_one_geometry_saw_the_place_before_and_after(before, after, algorithm):
+    choice = by_recipe([flown(source("s1", "pre", **RADAR), *before)], [flown(source("s1", "post", **RADAR), *after)])
+    assert choice.spec.name == algorithm
+    if algorithm == "flood.sar_threshold":
+        assert any("one relative orbit" in r.text for r in choice.reasons)
+
+
+def test_without_a_scene_before_the_scene_after_is_enough():
+    assert by_recipe([], [flown(source("s1", "post", **RADAR), (15, None))]).spec.name == "flood.sar_threshold"
+
+
+@pytest.mark.parametrize("kind", ["flood", "flood.snowmelt"])
+def test_only_references_of_one_geometry_are_planned(kind):
+    """Also where the season is preferred: no season makes another orbit comparable."""
+    pre = flown(source("s1", "pre", **RADAR), (22, "ascending"), (15, "ascending"), (15, "descending"), (15, "ascending"))
+    choice = by_recipe([pre], [flown(source("s1", "post", **RADAR), (15, "ascending"))], kind)
+    before = next(s for s in choice.sources if s.phase == "pre")
+    assert {o.id for o in before.observations} == {i.id for i in before.items} == {"pre1", "pre3"}
+
+
+def test_a_forced_comparison_of_two_geometries_is_refused():
+    sources = (flown(source("s1", "pre", **RADAR), (22, "ascending")), flown(source("s1", "post", **RADAR), (15, "ascending")))
+    found = Candidates(catalog="catalogue", sources=sources, facts={}, rejected=())
+    with pytest.raises(
+        NoDataError, match="no acquisition before the onset is of the geometry of those after it, relative orbit 15 ascending"
+    ):
+        choose(found, [(algorithm_spec("flood.sar_change"), None)], "catalogue", WINDOWS)

@@ -305,9 +305,28 @@ def test_before_the_event_radar_keeps_to_the_orbits_of_afterwards(memory, scene)
         scene("same orbit, older", day(4, 18), orbit=80),
     ]
     found = candidates(memory(raws), AREA, WINDOWS)
-    assert picked(found, "radar/pre") == [("same orbit",)]
+    assert picked(found, "radar/pre") == [("same orbit",), ("same orbit, older",)]
     found = candidates(memory(raws[:2]), AREA, WINDOWS)
     assert picked(found, "radar/pre") == [("near, other orbit",)]
+
+
+def test_radar_before_the_event_is_a_stack_that_no_other_direction_enters(memory, scene):
+    """Each earlier pass makes the past better known; the latest go first, and the way back over the same orbit number is another geometry."""
+    raws = [scene("post", day(5, 12), orbit=80, **{"sat:orbit_state": "ascending"})]
+    raws += [scene(f"pre {d:02d}", day(4, d), orbit=80, **{"sat:orbit_state": "ascending"}) for d in range(1, 31, 3)]
+    raws += [scene("way back", day(5, 5), orbit=80, **{"sat:orbit_state": "descending"})]
+    found = candidates(memory(raws), AREA, WINDOWS)
+    assert picked(found, "radar/pre") == [(f"pre {d:02d}",) for d in range(28, 4, -3)]
+    found = candidates(memory(raws), AREA, WINDOWS, max_observations=50)
+    assert len(picked(found, "radar/pre")) == 10
+
+
+def test_orbits_take_turns_where_each_sees_a_part(memory, scene):
+    west, east = (9.0, 44.0, 10.24, 46.0), (10.18, 44.0, 11.0, 46.0)
+    raws = [scene("post west", day(5, 12), west, orbit=80), scene("post east", day(5, 13), east, orbit=15)]
+    raws += [scene(f"{n} {d}", day(4, d), box, orbit=o) for d in range(1, 29, 4) for n, box, o in (("w", west, 80), ("e", east, 15))]
+    found = candidates(memory(raws), AREA, WINDOWS, max_observations=6)
+    assert sorted(name[0] for (name,) in picked(found, "radar/pre")) == list("eeewww")
 
 
 def test_sources_are_ordered_by_phase_then_by_what_they_are_likely_to_show(memory, scene):

@@ -64,6 +64,9 @@ RuntimeName = Annotated[str, typer.Option("--runtime", help="serial, threads, or
 Workers = Annotated[int | None, typer.Option("--workers", "-j", help="Tiles in the making at once.")]
 TileSize = Annotated[int | None, typer.Option("--tile-size", help="Tile edge in pixels; never changes a result.")]
 Parameters = Annotated[list[str] | None, typer.Option("--param", "-p", metavar="NAME=VALUE", help="Algorithm parameter; repeat for more.")]
+Derive = Annotated[
+    bool, typer.Option("--derive/--no-derive", help="Make static bands that the catalogue lacks from others first (height above drainage).")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Run folder to write; must be new or empty.", show_default=False)]
 Folder = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
@@ -86,6 +89,7 @@ def run(
     workers: Workers = None,
     tile_size: TileSize = None,
     param: Parameters = None,
+    derive: Derive = True,
     as_json: AsJson = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan and explain; read no pixel and write nothing.")] = False,
     verify_inputs: Annotated[
@@ -98,7 +102,7 @@ def run(
 
     connected = mdive.connect(runtime, workers=workers)
     check_out(out)
-    plan = _planned(event, catalog, profile, workers, tile_size, param)
+    plan = _planned(event, catalog, profile, workers, tile_size, param, derive=derive)
     if dry_run:
         _explain(plan, workers, as_json=as_json)
         return
@@ -115,11 +119,12 @@ def plan(
     workers: Workers = None,
     tile_size: TileSize = None,
     param: Parameters = None,
+    derive: Derive = True,
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the plan to this file.")] = None,
 ) -> None:
     """Search, choose and freeze: which observations, which algorithm, which grid, and why. Reads no pixel."""
-    made = _plan(_event(event), catalog, profile, workers, tile_size, param)
+    made = _plan(_event(event), catalog, profile, workers, tile_size, param, derive=derive)
     if out is not None:
         from mdive.products import write_json_atomic
 
@@ -364,14 +369,21 @@ def _event(path: Path) -> Event:
 
 
 def _planned(
-    path: Path, catalog: str | None, profile: str | None, workers: int | None, tile_size: int | None, param: list[str] | None
+    path: Path,
+    catalog: str | None,
+    profile: str | None,
+    workers: int | None,
+    tile_size: int | None,
+    param: list[str] | None,
+    *,
+    derive: bool = True,
 ) -> Plan:
     """Return the plan that a file holds, or make one of the event in it."""
     from mdive.model import Plan, load_document, load_mapping
 
     if path.suffix != ".json" or "pipeline" not in load_mapping(path, max_bytes=MAX_PLAN_BYTES):
-        return _plan(_event(path), catalog, profile, workers, tile_size, param)
-    given = {"--catalog": catalog, "--profile": profile, "--tile-size": tile_size, "--param": param}
+        return _plan(_event(path), catalog, profile, workers, tile_size, param, derive=derive)
+    given = {"--catalog": catalog, "--profile": profile, "--tile-size": tile_size, "--param": param, "--no-derive": not derive}
     if named := [name for name, value in given.items() if value]:
         raise UsageError(
             f"{path} is a plan, and {named[0]} would change it.", f"Make another: mdive plan --event EVENT {named[0]} ... --out PLAN."
@@ -380,11 +392,19 @@ def _planned(
 
 
 def _plan(
-    event: Event, catalog: str | None, profile: str | None, workers: int | None, tile_size: int | None, param: list[str] | None
+    event: Event,
+    catalog: str | None,
+    profile: str | None,
+    workers: int | None,
+    tile_size: int | None,
+    param: list[str] | None,
+    *,
+    derive: bool = True,
 ) -> Plan:
     import mdive
 
-    return mdive.plan(event, catalog=catalog, profile=profile, parameters=_parameters(param or []), tile_size=tile_size, workers=workers)
+    given = _parameters(param or [])
+    return mdive.plan(event, catalog=catalog, profile=profile, parameters=given, tile_size=tile_size, workers=workers, derive=derive)
 
 
 def _parameters(given: list[str]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def read_ahead(job: Job, index: int, tiles: Sequence[int]) -> Fetcher:
         Which tiles of which pass, in order.
     """
     store = native_files().store
-    reads = reads_of(job.plan, job.passes[index], job.tiles, tiles)
+    reads = reads_of(job.reading, job.passes[index], job.tiles, tiles)
     return Fetcher(reads, plan_reads(reads, store.budget), store)
 
 

@@ -159,7 +159,7 @@ def pack(name: str, value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return {"d": {str(k): pack(f"{name}/{k}", v, arrays) for k, v in value.items()}}
     if isinstance(value, list | tuple):
         return {"t" if isinstance(value, tuple) else "l": [pack(f"{name}/{i}", v, arrays) for i, v in enumerate(value)]}
-    arrays[name] = np.asarray(value)
+    arrays[name] = np.asarray(value, order="C")
     return {"a": name}
 
 

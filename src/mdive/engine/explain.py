@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
 from mdive.config import block_store_bytes, profile, worker_count
 from mdive.cube import TileIndex
 from mdive.engine.ahead import network_of
+from mdive.engine.derive import is_derived
 from mdive.engine.given import take_plan, take_workers
 from mdive.engine.pipelines import graph_of, tiles_of
 from mdive.engine.tiling import disk_bytes, footprint, peak_memory, widest_halo
@@ -94,17 +96,18 @@ def explain(plan: Plan, *, workers: int | None = None, headers: bool = True) -> 
         If it is given something else than a plan.
     """
     plan, workers = take_plan(plan, "explain"), take_workers(workers, "explain")
+    before = [explain(made, workers=workers, headers=headers) for made in plan.derived]
     graph, tiles = graph_of(plan), tiles_of(plan)
     passes = split(graph, plan.grid)
     sources = source_by_key(plan)
     busy = min(worker_count(profile(plan.profile), workers), len(tiles))
     cost = footprint(graph, passes, sources)
     halo = widest_halo(passes)
-    estimate = TileIndex(plan.sources, plan.grid).estimate(*(tile.expand(halo) for tile in tiles))
+    estimate = TileIndex([s for s in plan.sources if not is_derived(s)], plan.grid).estimate(*(tile.expand(halo) for tile in tiles))
     network = network_of(plan, passes, tiles) if headers else None
     rows, cols = plan.grid.shape
     layers = sum(len(s.bands) * max(1, len(s.observations)) for s in plan.sources)
-    return Explanation(
+    alone = Explanation(
         plan=plan.identity,
         algorithm=f"{plan.algorithm.name} {plan.algorithm.version}",
         grid=plan.grid.shape,
@@ -133,6 +136,23 @@ def explain(plan: Plan, *, workers: int | None = None, headers: bool = True) -> 
         disk=disk_bytes(cost, graph, passes, plan.grid.shape, plan.tiling.size),
         core_seconds=round(SECONDS_PER_MEGAPIXEL * layers * rows * cols / 1e6, 1),
         reasons=tuple(f"{r.topic}: {r.text}" for r in plan.reasons),
+    )
+    return _together(alone, before)
+
+
+def _together(last: Explanation, before: Sequence[Explanation]) -> Explanation:
+    """Return what several plans cost that run one after the other."""
+    runs = [*before, last]
+    sums = ("items", "assets", "blocks", "bytes_to_read", "unknown_files", "tiles", "tasks", "core_seconds", "disk")
+    known = None not in [r.requests for r in runs]
+    return last.model_copy(
+        update={
+            **{name: sum(getattr(r, name) for r in runs) for name in sums},
+            "requests": sum(r.requests or 0 for r in runs) if known else None,
+            "bytes_over_network": sum(r.bytes_over_network or 0 for r in runs) if known else None,
+            "passes": tuple(p for r in runs for p in r.passes),
+            "peak_memory": max(r.peak_memory for r in runs),
+        }
     )
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from mdive.config import give_memory_back, settle_gdal
-from mdive.engine.folder import MANIFEST, STAGING
+from mdive.engine.derive import FOLDER, is_derived, run_folder
+from mdive.engine.folder import MANIFEST, STAGING, read_back
 from mdive.engine.pipelines import PROBABILITY, spec_of
 from mdive.engine.specs import CAUSE, POLYGONS, ZARR
 from mdive.engine.work import PLAN_FILE, Job
@@ -30,6 +31,7 @@ from mdive.products import (
     checksum,
     map_picture,
     publish,
+    read_ledger,
     survey,
     write_cog,
     write_json_atomic,
@@ -77,7 +79,7 @@ def finish(job: Job, *, started: datetime, workers: int = 1) -> None:
     settle_gdal()
     specs = spec_of(plan)
     give_memory_back()  # of the passes
-    rows = ledger_rows(job)
+    rows = ledger_rows(job) + [row for made in plan.derived for row in read_ledger(run_folder(folder, made) / "ledger.parquet")]
     layers = [specs[n] for n in job.graph.outputs if n in specs]
     with ThreadPoolExecutor(workers, thread_name_prefix="mdive-write") as pool:
         written = list(pool.map(lambda spec: _raster(job, spec, staging), layers))
@@ -119,6 +121,7 @@ def finish(job: Job, *, started: datetime, workers: int = 1) -> None:
             )
         )
     written += [Written(n, f, "application/json") for n, f in (("event", "event.json"), ("plan", PLAN_FILE))]
+    written += [entry for made in plan.derived for entry in _listed(run_folder(folder, made), made.algorithm.name)]
     products = []
     for entry in written:
         source = staging / entry.path
@@ -135,6 +138,13 @@ def finish(job: Job, *, started: datetime, workers: int = 1) -> None:
         software=plan.software,
     )
     write_json_atomic(folder / MANIFEST, manifest.model_dump(mode="json", exclude_none=True))
+
+
+def _listed(folder: Path, name: str) -> list[Written]:
+    """Return the files of a derived run, which the manifest of the run that it serves lists as well."""
+    manifest = read_back(folder / MANIFEST, Manifest)
+    files = [Written(f"{name} {p.name}", f"{FOLDER}/{name}/{p.path}", p.media_type) for p in manifest.products]
+    return [*files, Written(f"{name} manifest", f"{FOLDER}/{name}/{MANIFEST}", "application/json")]
 
 
 def ledger_rows(job: Job) -> list[dict[str, Any]]:
@@ -237,7 +247,7 @@ def _quality(plan: Plan, specs: Mapping[str, RasterSpec], paths: Mapping[str, Pa
         high_m2=likely.high(HIGH_PROBABILITY) if likely else event,
         unobserved={name: causes[name].area_m2 for _, name, _ in CAUSES if name != "observed" and causes[name].pixels},
         failed_reads=len({(r["source"], r["item"], r["band"]) for r in rows}),
-        planned_reads=sum(len(i.assets) for s in plan.sources for i in s.items),
+        planned_reads=sum(len(i.assets) for p in (plan, *plan.derived) for s in p.sources if not is_derived(s) for i in s.items),
         tolerated_share=plan.event.get("intent", {}).get("max_failed_fraction", 0.0),
         fallback_share=min(1.0, fallback / observed) if observed else 0.0,
         unreferenced_m2=unreferenced,

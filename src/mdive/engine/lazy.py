@@ -9,10 +9,13 @@ import numpy as np
 
 from mdive.cube import open_tree, to_geobox
 from mdive.engine.choice import ALIASES
+from mdive.engine.derive import is_derived
 from mdive.engine.given import kind_of, take_plan, wrong
 from mdive.engine.named import find_operation
 from mdive.engine.pipelines import graph_of, spec_of, tiles_of
 from mdive.engine.reading import MASK, SourceReader
+from mdive.engine.ready import Ready, ready
+from mdive.engine.scenes import told_by_dataset
 from mdive.engine.tiling import check_size
 from mdive.errors import InputError, MdiveError, nearest
 from mdive.model.flags import QC_FLAGS
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 def load(plan: Plan) -> xr.DataTree:
     """Return what a plan would read: one node per source and phase, bands as (time, y, x) in physical units, ``mask`` beside them.
 
-    Nothing is read until it is computed.
+    Nothing is read until it is computed. What the plan derives is in no file yet, and so not in the tree.
 
     Raises
     ------
@@ -45,14 +48,14 @@ def load(plan: Plan) -> xr.DataTree:
     """
     plan = take_plan(plan, "load")
     check_size(plan.grid.shape, plan.tiling.size)
-    return open_tree(plan.sources, plan.grid, chunks=plan.tiling.size)
+    return open_tree([s for s in plan.sources if not is_derived(s)], plan.grid, chunks=plan.tiling.size)
 
 
 def analyse(plan: Plan) -> xr.Dataset:
     """Return the raster products of a plan as a lazy Dataset with dimensions (y, x).
 
     The same kernels on the same tiles as ``run``, as a dask graph with one task per tile and pass (and one per tile and product that
-    takes it out of its tile): any dask scheduler computes the same bits.
+    takes it out of its tile): any dask scheduler computes the same bits. What the plan derives is one task before them.
 
     Raises
     ------
@@ -71,7 +74,8 @@ def analyse(plan: Plan) -> xr.Dataset:
     def loads(_pass: Pass, index: int) -> tuple[_PlanLoader, list[Any]]:
         return _PlanLoader(tiles[index]), [key]
 
-    arrays = to_dask(graph, plan.grid, tiles, loads, plan.identity, shared={key: plan})
+    given = (ready, plan) if plan.derived else Ready(plan)
+    arrays = to_dask(graph, plan.grid, tiles, loads, plan.identity, shared={key: given})
     coords = xr_coords(to_geobox(plan.grid))
     specs = spec_of(plan)
     names = [n for n in plan.products if n in specs]
@@ -93,7 +97,8 @@ class _PlanLoader:
         self.core = core
 
     def __call__(self, arguments: Sequence[Any]) -> Loader:
-        return SourceReader(arguments[0], self.core)
+        prepared: Ready = arguments[0]
+        return SourceReader(prepared.here(), self.core)
 
 
 def cf_attributes(spec: RasterSpec) -> dict[str, Any]:
@@ -119,8 +124,9 @@ def apply(name: str, *data: Any, **parameters: Any) -> Any:
         Name of an operation (``"ndwi"``) or of an algorithm (``mdive algorithms`` lists them).
     *data
         For an operation: its rasters in order (DataArrays or numpy arrays), or one Dataset that holds them by name. For an algorithm: one
-        Dataset per phase in its order, or one DataTree with nodes ``source/phase``. Rasters are (y, x) or (time, y, x), in physical
-        units (radar: linear power), NaN where nothing was seen; a variable ``mask`` (bits of ``QC_FLAGS``) may say why.
+        Dataset per phase in its order (a DataArray will do for a phase that needs one band), or one DataTree with nodes ``source/phase``.
+        Rasters are (y, x) or (time, y, x), in physical units (radar: linear power), NaN where nothing was seen; a variable ``mask`` (bits of
+        ``QC_FLAGS``) may say why.
     **parameters
         Parameters of the operation or algorithm.
 
@@ -140,7 +146,7 @@ def apply(name: str, *data: Any, **parameters: Any) -> Any:
     if not isinstance(name, str):
         raise wrong(name, "apply", "the name of an operation or algorithm", "For instance mdive.apply('ndwi', dataset).")
     if name in registry().offers("algorithm"):
-        return _apply_algorithm(algorithm_spec(name), data, parameters)
+        return apply_algorithm(algorithm_spec(name), data, parameters)
     return _apply_operation(find_operation(name), data, parameters)
 
 
@@ -208,12 +214,40 @@ def _variable(dataset: Any, band: str) -> Any:
     )
 
 
-def _apply_algorithm(spec: AlgorithmSpec, data: Sequence[Any], parameters: Mapping[str, Any]) -> xr.Dataset:
+def apply_algorithm(spec: AlgorithmSpec, data: Sequence[Any], parameters: Mapping[str, Any]) -> xr.Dataset:
+    """Apply an algorithm that need not be registered; otherwise as ``apply``."""
     import xarray as xr
 
+    bundles, rasters = bundles_of(spec, data)
+    outputs = dict(spec.function(*bundles, **spec.bind(parameters)))
+    values = compute(outputs, rasters)
+    for raster in spec.outputs:
+        values[raster.name].attrs = cf_attributes(raster) | {k: v for k, v in values[raster.name].attrs.items() if k == "grid_mapping"}
+    return xr.Dataset({o.name: values[o.name] for o in spec.outputs}, attrs={"algorithm": f"{spec.name} {spec.version}"})
+
+
+def bundles_of(spec: AlgorithmSpec, data: Sequence[Any]) -> tuple[list[Bundle], dict[tuple[str, str], xr.DataArray]]:
+    """Return what an algorithm is called with, one bundle of load nodes per phase, and the rasters that stand for them by phase and band.
+
+    Parameters
+    ----------
+    spec
+        The algorithm.
+    data
+        Datasets, as ``apply`` takes them.
+
+    Raises
+    ------
+    InputError
+        If a phase or a band is missing, or something else than Datasets is given.
+    """
+    import xarray as xr
+
+    order = phase_order(spec)
+    data = [_as_dataset(spec, order[i], given) if i < len(order) else given for i, given in enumerate(data)]
     for number, given in enumerate(data, 1):
         if given is not None and not isinstance(given, xr.Dataset | xr.DataTree):
-            bands = [f"{p} ({', '.join(spec.needs.get(p, ()) or spec.optional.get(p, ()))})" for p in _order(spec)]
+            bands = [f"{p} ({', '.join(spec.needs.get(p, ()) or spec.optional.get(p, ()))})" for p in phase_order(spec)]
             raise InputError(
                 f"algorithm {spec.name!r} takes one Dataset per phase; argument {number} is {kind_of(given)}.",
                 f"Put the rasters into Datasets by band name. Phases in order: {', '.join(bands)}.",
@@ -242,12 +276,27 @@ def _apply_algorithm(spec: AlgorithmSpec, data: Sequence[Any], parameters: Mappi
             nodes[band] = node_for(phase, band, array)
         seen = [rasters[phase, b] for b, n in nodes.items() if n is not None]
         rasters[phase, MASK] = _timed(dataset[MASK]).astype("uint16") if MASK in dataset else _mask_of(seen)
-        bundles.append(Bundle(**nodes, **{MASK: load_node(phase, MASK, dtype="uint16")}))
-    outputs = dict(spec.function(*bundles, **spec.bind(parameters)))
-    values = compute(outputs, rasters)
-    for raster in spec.outputs:
-        values[raster.name].attrs = cf_attributes(raster) | {k: v for k, v in values[raster.name].attrs.items() if k == "grid_mapping"}
-    return xr.Dataset({o.name: values[o.name] for o in spec.outputs}, attrs={"algorithm": f"{spec.name} {spec.version}"})
+        bundles.append(Bundle(**nodes, **told_by_dataset(dataset), **{MASK: load_node(phase, MASK, dtype="uint16")}))
+    return bundles, rasters
+
+
+def _as_dataset(spec: AlgorithmSpec, phase: str, given: Any) -> Any:
+    """Return a DataArray as the Dataset of a phase that needs one band; anything else as it is.
+
+    Raises
+    ------
+    InputError
+        For a numpy array: nobody knows where it lies.
+    """
+    needs = spec.needs.get(phase, ())
+    if len(needs) != 1:
+        return given
+    if isinstance(given, np.ndarray):
+        raise InputError(
+            f"algorithm {spec.name!r} was given a numpy array, which does not tell the size of its pixels.",
+            "Give a DataArray with x and y of the pixels' centres: metres, or any CRS that is written down (raster.rio.write_crs).",
+        )
+    return given.to_dataset(name=needs[0]) if hasattr(given, "to_dataset") and hasattr(given, "dtype") else given
 
 
 def _phases(spec: AlgorithmSpec, data: Sequence[Any]) -> dict[str, Any]:
@@ -258,12 +307,14 @@ def _phases(spec: AlgorithmSpec, data: Sequence[Any]) -> dict[str, Any]:
         leaves = {node.path.rsplit("/", 1)[-1]: node.to_dataset() for node in tree.leaves}
         return {phase: leaves[phase] for phase in spec.phases if phase in leaves}
     if len(data) > len(spec.phases):
-        raise InputError(f"{spec.name} takes {len(spec.phases)} phases, {len(data)} were given.", f"In order: {', '.join(_order(spec))}.")
-    given = zip(_order(spec), data, strict=False)
+        raise InputError(
+            f"{spec.name} takes {len(spec.phases)} phases, {len(data)} were given.", f"In order: {', '.join(phase_order(spec))}."
+        )
+    given = zip(phase_order(spec), data, strict=False)
     return {p: (d.to_dataset() if hasattr(d, "children") else d) for p, d in given if d is not None}
 
 
-def _order(spec: AlgorithmSpec) -> list[str]:
+def phase_order(spec: AlgorithmSpec) -> list[str]:
     """Return the phases in the order in which they are given: those that are needed first."""
     return sorted(spec.phases, key=lambda phase: phase not in spec.needs)
 

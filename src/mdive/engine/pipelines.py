@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +20,7 @@ from mdive.plugins import AlgorithmSpec, Bundle
 from mdive.plugins.registry import algorithm_spec
 
 from .reading import MASK
+from .scenes import told_by_source
 from .specs import CAUSE, raster_specs
 from .tiling import check_size
 
@@ -62,31 +63,31 @@ def trace(spec: AlgorithmSpec, reference: AlgorithmRef, sources: tuple[Source, .
         Names of the raster products to compute.
     """
     by_key = {s.key: s for s in sources}
-    bundles = []
-    for phase in spec.phases:
-        key = reference.sources.get(phase)
-        bundles.append(bundle_of(spec, phase, None if key is None else by_key[key]))
+    bundles = [bundle_of(spec, phase, [by_key[key] for key in reference.sources.get(phase, ())]) for phase in spec.phases]
     nodes = dict(spec.function(*bundles, **reference.parameters))
     specs = raster_specs(spec)
     missing = [n for n in {*REQUIRED, *(o.name for o in spec.outputs)} if n not in nodes and n != CAUSE.name]
     if missing:
         raise KernelError(f"algorithm {spec.name!r} did not return its output {min(missing)!r}.", "Report this to its authors.")
-    looking = [by_key[k] for p, k in sorted(reference.sources.items()) if p != "static" or len(reference.sources) == 1]
+    looking = [by_key[k] for p, keys in sorted(reference.sources.items()) if p != "static" or len(reference.sources) == 1 for k in keys]
     unobserved = sorted(c.value for c in specs["extent"].classes if c.role == "unobserved")
     inside = in_area(nodes["extent"], area=area)
     seen = in_footprints(nodes["extent"], footprints=[_footprints(s) for s in looking])
     nodes[CAUSE.name] = cause_plane(nodes["extent"], nodes["qc"], seen, unobserved=unobserved)
-    clips = {"uint8": clip_class, "uint16": clip_bits, "int16": clip_class, "float32": clip_float}
+    clips = {"uint8": clip_class, "uint16": clip_bits, "int16": clip_class, "int64": clip_name, "float32": clip_float}
     return Graph({name: clips[specs[name].dtype](nodes[name], inside) for name in dict.fromkeys(products)})
 
 
-def bundle_of(spec: AlgorithmSpec, phase: str, source: Source | None) -> Bundle:
-    """Return the load nodes of one phase; bands that the source lacks are None."""
+def bundle_of(spec: AlgorithmSpec, phase: str, sources: Sequence[Source]) -> Bundle:
+    """Return the load nodes of one phase; bands that its sources lack are None."""
     bands = (*spec.needs.get(phase, ()), *spec.optional.get(phase, ()))
-    if source is None:
+    if not sources:
         return Bundle(**dict.fromkeys((*bands, MASK)))
-    nodes: dict[str, Any] = {b: load_node(source.key, b) if b in source.bands else None for b in bands}
-    return Bundle(**nodes, **{MASK: load_node(source.key, MASK, dtype="uint16")})
+    homes = {b: next((s.key for s in sources if b in s.bands), None) for b in bands}
+    nodes: dict[str, Any] = {b: None if key is None else load_node(key, b) for b, key in homes.items()}
+    masks = [load_node(s.key, MASK, dtype="uint16") for s in sources]
+    mask = masks[0] if len(masks) == 1 else all_causes(*masks)
+    return Bundle(**nodes, **told_by_source(sources[0]), **{MASK: mask})
 
 
 def tiles_of(plan: Plan) -> Tiles:
@@ -140,6 +141,15 @@ def in_area(like: np.ndarray, /, *, area: str, grid: Grid, window: Window) -> np
     return _mask(area, grid, window)
 
 
+@operation(Local(), dtype="uint16", over_time=True)
+def all_causes(*masks: np.ndarray) -> np.ndarray:
+    """Return every cause that some source gives at some time, (y, x): the cause plane of bands that come from several sources."""
+    out = np.zeros(masks[0].shape[-2:], dtype="uint16")
+    for mask in masks:
+        out |= np.bitwise_or.reduce(mask, axis=0) if mask.ndim == 3 else mask
+    return out
+
+
 @operation(Local(), dtype="uint8")
 def clip_class(values: np.ndarray, inside: np.ndarray, /) -> np.ndarray:
     """Set classes outside the area to 255 (fill)."""
@@ -150,6 +160,12 @@ def clip_class(values: np.ndarray, inside: np.ndarray, /) -> np.ndarray:
 def clip_bits(values: np.ndarray, inside: np.ndarray, /) -> np.ndarray:
     """Set bits outside the area to none: the cause raster (255) says that they are outside."""
     return np.where(inside, values, np.uint16(0))
+
+
+@operation(Local(), dtype="int64", fill=-1)
+def clip_name(values: np.ndarray, inside: np.ndarray, /) -> np.ndarray:
+    """Set names of things outside the area to -1 (none)."""
+    return np.where(inside, values, np.int64(-1))
 
 
 @operation(Local(), dtype="float32")

@@ -6,12 +6,14 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mdive.config import Profile, memory_budget, worker_count
 from mdive.config import profile as profile_named
 from mdive.cube import TileIndex, holds_a_centre, make_grid
-from mdive.engine.choice import choose
+from mdive.engine.choice import Choice, choose
+from mdive.engine.derive import derived_source, makers, native_metres, padded, within
 from mdive.engine.given import take_catalog, take_event, take_workers
 from mdive.engine.pipelines import PROBABILITY, REQUIRED, trace
 from mdive.engine.specs import product_names, raster_specs
@@ -19,13 +21,14 @@ from mdive.engine.tiling import check_size, footprint, tile_size, widest_halo
 from mdive.errors import InputError, MdiveError, NoDataError, UsageError, nearest
 from mdive.model.address import without_query
 from mdive.model.event import Event
-from mdive.model.event_class import EventClass
+from mdive.model.event_class import EventClass, Significance
+from mdive.model.intent import Intent
 from mdive.model.plan import AlgorithmRef, Grid, Phase, Plan, Reason, Source, Tiling
 from mdive.pipeline.graph import Graph
 from mdive.pipeline.passes import split
 from mdive.plugins import AlgorithmSpec
 from mdive.plugins.registry import algorithm_spec, event_class
-from mdive.providers import DEFAULT_PROVIDER, candidates, open_catalog
+from mdive.providers import DEFAULT_PROVIDER, Catalog, candidates, open_catalog
 
 
 def plan(
@@ -36,6 +39,7 @@ def plan(
     parameters: Mapping[str, Any] | None = None,
     tile_size: int | None = None,
     workers: int | None = None,
+    derive: bool = True,
 ) -> Plan:
     """Turn an event into a plan: which observations, which algorithm, which grid, and why.
 
@@ -54,6 +58,9 @@ def plan(
         Tile edge in pixels. Default: what the profile's memory allows. It never changes a result.
     workers
         Tiles that will be computed at once, for the choice of the tile size. Default: the profile's.
+    derive
+        Whether static bands that the algorithm could use and the catalogue lacks may be made from others by an algorithm that runs first
+        (height above the drainage from elevation).
 
     Returns
     -------
@@ -77,7 +84,8 @@ def plan(
     geometry = event.area.geometry
     windows = _windows(event, kind)
     recipe = _recipe(kind, intent.algorithm)
-    found = candidates(open_catalog(where), geometry, windows, **_most(intent.max_observations))
+    opened = open_catalog(where)
+    found = candidates(opened, geometry, windows, **_most(intent.max_observations))
     # From here on the catalogue is only named: a token in its address is nobody's business.
     where = without_query(where)
     choice = choose(found, recipe, where, windows, kind)
@@ -93,25 +101,102 @@ def plan(
     reasons.append(
         Reason(topic="grid", text=f"{grid.shape[1]} x {grid.shape[0]} pixels of {resolution:g} m in {grid.crs}, our own, snapped.")
     )
+    draft = _Draft(event, kind, where, grid, limits, tile_size, workers)
+    derived: list[Plan] = []
+    for maker, bands in makers(spec, found.sources) if derive else ():
+        made, why = _derived(draft, maker, bands, opened)
+        reasons.append(Reason(topic="derived", text=why))
+        if made is not None:
+            derived.append(made)
+            choice = choice.beside(derived_source(made, maker, bands))
+    return _frozen(draft, choice, bound, products, tuple(reasons), tuple(derived))
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """What a plan is made of, but its algorithm and sources."""
+
+    event: Event
+    kind: EventClass
+    where: str
+    """The catalogue's name."""
+    grid: Grid
+    limits: Profile
+    tile_size: int | None
+    workers: int | None
+
+
+def _frozen(
+    draft: _Draft,
+    choice: Choice,
+    parameters: Mapping[str, Any],
+    products: tuple[str, ...],
+    reasons: tuple[Reason, ...],
+    derived: tuple[Plan, ...] = (),
+) -> Plan:
+    spec, event, grid = choice.spec, draft.event, draft.grid
     reference = AlgorithmRef(
-        name=spec.name, version=spec.version, package=spec.package, parameters=bound, sources=choice.keys, references=spec.references
+        name=spec.name,
+        version=spec.version,
+        package=spec.package,
+        parameters=dict(parameters),
+        sources=choice.keys,
+        references=spec.references,
     )
-    graph = trace(spec, reference, choice.sources, geometry.wkt, [*REQUIRED, *(n for n in products if n in raster_specs(spec))])
-    tiling = _tiling(graph, grid, choice.sources, limits, tile_size, workers)
+    rasters = [*REQUIRED, *(n for n in products if n in raster_specs(spec))]
+    graph = trace(spec, reference, choice.sources, event.area.geometry.wkt, rasters)
+    tiling = _tiling(graph, grid, choice.sources, draft.limits, draft.tile_size, draft.workers)
     check_size(grid.shape, tiling.size)
     return Plan(
         event={k: without_query(v) if k == "catalog" else v for k, v in event.model_dump(mode="json", exclude_none=True).items()},
-        event_class=kind.model_dump(mode="json", exclude_none=True),
-        catalog=where,
+        event_class=draft.kind.model_dump(mode="json", exclude_none=True),
+        catalog=draft.where,
         sources=choice.sources,
+        derived=derived,
         grid=grid,
         algorithm=reference,
         pipeline=graph.document(),
         products=products,
-        reasons=tuple(reasons),
+        reasons=reasons,
         tiling=tiling,
-        profile=limits.name,
+        profile=draft.limits.name,
         software=software(),
+    )
+
+
+def _derived(draft: _Draft, maker: AlgorithmSpec, bands: Sequence[str], opened: Catalog) -> tuple[Plan | None, str]:
+    """Return the plan of an algorithm that makes static bands, on its own ground and pixels, and the sentence that says so."""
+    event, what = draft.event, " and ".join(bands)
+    around = padded(event.area, draft.grid.crs, maker.pad)
+    found = candidates(opened, around.geometry, {"static": None})
+    try:
+        choice = choose(found, [(maker, None)], draft.where, {"static": None})
+    except NoDataError as error:
+        return None, f"no {what}: {error.message}"
+    area = within(around, choice.sources)
+    if area is None:
+        return None, f"no {what}: nothing of {', '.join(s.name for s in choice.sources)} lies in the area."
+    grid = make_grid(area.geometry, native_metres(choice.sources, draft.grid.resolution), draft.grid.crs)
+    family = maker.name.partition(".")[0]
+    kind = draft.kind.model_copy(
+        update={
+            "name": family,
+            "parent": None,
+            "title": maker.outputs[0].long_name,
+            "description": maker.summary,
+            "products": tuple(bands),
+            "limits": {},
+            "significance": Significance(min_area_ha=0.0, min_share=0.0),
+        }
+    )
+    ours = event.model_copy(
+        update={"area": area, "intent": Intent(algorithm=maker.name, max_failed_fraction=event.intent.max_failed_fraction)}
+    )
+    small = replace(draft, event=ours, kind=kind, grid=grid)
+    plan = _frozen(small, choice, maker.bind({}), tuple(dict.fromkeys([*REQUIRED, *bands])), choice.reasons)
+    return (
+        plan,
+        f"{what} by {maker.name} {maker.version}, on {grid.shape[1]} x {grid.shape[0]} pixels of {grid.resolution:g} m around the area.",
     )
 
 

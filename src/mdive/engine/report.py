@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mdive.engine.derive import FOLDER, run_folder
 from mdive.engine.folder import MANIFEST, read_back
 from mdive.engine.given import take_path
 from mdive.engine.pipelines import spec_of
@@ -115,7 +116,8 @@ class Report:
             ("area", f"{line.estimate_m2 / 1e6:.2f} km² [{line.low_m2 / 1e6:.2f}, {line.high_m2 / 1e6:.2f}]"),
             ("observed", f"{quality.observed_share:.1%} of {quality.area_m2 / 1e6:.1f} km²"),
             ("status", self.status),
-            ("products", ", ".join(p.name for p in self.manifest.products)),
+            ("products", ", ".join(p.name for p in self.manifest.products if not p.path.startswith(f"{FOLDER}/"))),
+            *(("derived", f"{made.algorithm.name} in {run_folder(self.folder, made)}") for made in self.plan.derived),
         ]
 
     def __repr__(self) -> str:

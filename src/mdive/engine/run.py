@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,7 @@ from threading import Thread
 
 from mdive.cube.kernels import load_kernels
 from mdive.engine.ahead import read_ahead
+from mdive.engine.derive import run_folder
 from mdive.engine.folder import MANIFEST, STAGING, is_complete, locked
 from mdive.engine.given import take_path, take_plan, take_runtime
 from mdive.engine.inputs import verified
@@ -66,6 +68,7 @@ def run(plan: Plan, out: str | Path, *, runtime: Runtime | None = None, watch: W
     check_writable(folder, disk_bytes(cost, job.graph, job.passes, plan.grid.shape, plan.tiling.size, zarr=ZARR in plan.products))
     if verify_inputs:
         plan = verified(plan, watch)
+        plan = plan.model_copy(update={"derived": tuple(verified(made, watch) for made in plan.derived)})
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         _refuse_used(folder)
@@ -132,6 +135,8 @@ def _work(folder: Path, runtime: Runtime, watch: Watcher) -> Report:
     started = datetime.now(UTC)
     job = open_job(folder.resolve())
     _refuse_formats(job.plan)
+    for made in job.plan.derived:
+        _make(run_folder(job.folder, made), made, runtime, watch)
     total = len(job.tiles) * len(job.passes) + 1
     done = 0
     _load_ahead(job.plan)
@@ -158,6 +163,20 @@ def _work(folder: Path, runtime: Runtime, watch: Watcher) -> Report:
     shutil.rmtree(folder / STAGING, ignore_errors=True)
     watch(Progress("done", total, total, str(folder / MANIFEST)))
     return open_run(folder)
+
+
+def _make(folder: Path, plan: Plan, runtime: Runtime, watch: Watcher) -> None:
+    """Run the plan of a derived band, or finish it, or find it done."""
+
+    def heard(progress: Progress) -> None:
+        if progress.stage == "pass":
+            watch(replace(progress, text=f"{plan.algorithm.name}, {progress.text}"))
+
+    folder.parent.mkdir(exist_ok=True)
+    if is_complete(folder) or (folder / PLAN_FILE).is_file():
+        resume(folder, runtime=runtime, watch=heard)
+    else:
+        run(plan, folder, runtime=runtime, watch=heard)
 
 
 def _load_ahead(plan: Plan) -> None:

@@ -108,7 +108,8 @@ def footprint(graph: Graph, passes: Sequence[Pass], sources: Mapping[str, Source
             else:
                 largest = max([size.get(n.key, 0) for n in step.inputs if n is not None and n.kind == "raster"], default=0)
                 held += size[step.key]
-                worst, used = max(worst, held + KERNEL_TEMPORARIES * largest), step.inputs
+                declared = step.operation.working if step.operation is not None else None
+                worst, used = max(worst, held + (KERNEL_TEMPORARIES * largest if declared is None else declared)), step.inputs
                 if isinstance(step.operation and step.operation.locality, Global):
                     continue
             for source in used:
@@ -116,8 +117,9 @@ def footprint(graph: Graph, passes: Sequence[Pass], sources: Mapping[str, Source
                     uses[source.key] -= 1
                     if uses[source.key] == 0:
                         held -= size.get(source.key, 0) if not source.is_load or source in steps.whole else 0
-        maps = 4.0 * len(pass_.maps)
-        worst = max(worst, held + kept + 3 * maps)
+        maps = sum(n.operation.locality.kept_bytes for n in pass_.maps if n.operation and isinstance(n.operation.locality, Global))
+        working = max([n.operation.working or 0.0 for n in (*pass_.reductions, *pass_.maps) if n.operation is not None], default=0.0)
+        worst = max(worst, held + kept + max(3 * maps, maps + working))
         scratch += kept + maps
     return Footprint(worst, scratch, float(sum(_stored(source) for source in sources.values())))
 

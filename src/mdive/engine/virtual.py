@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from mdive.cube.virtual import LeftOut, Mosaic, Piece, Rectangle, mosaics
+from mdive.engine.derive import is_derived
 from mdive.engine.given import take_path, take_plan
 from mdive.errors import NoDataError
 from mdive.model.plan import Plan
@@ -58,7 +59,7 @@ def write_virtual(plan: Plan, folder: str | Path, form: Form) -> tuple[list[Path
     plan, folder = take_plan(plan, "index"), take_path(folder, "index", "out").resolve()
     made: list[Mosaic] = []
     left_out: list[LeftOut] = []
-    for source in plan.sources:
+    for source in (s for s in plan.sources if not is_derived(s)):
         shown, missing = mosaics(source, plan.grid)
         made += shown
         left_out += missing

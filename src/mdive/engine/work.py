@@ -15,13 +15,14 @@ import numpy as np
 
 from mdive.config import steady_memory
 from mdive.engine.checkpoint import Checkpoint, Scratch, check_checkpoint, pack, write_checkpoint
+from mdive.engine.derive import located
 from mdive.engine.folder import read_back
 from mdive.engine.pipelines import graph_of, tiles_of
 from mdive.engine.reading import SourceReader
 from mdive.model.base import digest
 from mdive.model.plan import Plan
 from mdive.pipeline import Node, Tiles, Window
-from mdive.pipeline.evaluate import evaluate_tile
+from mdive.pipeline.evaluate import Kept, evaluate_tile
 from mdive.pipeline.graph import Graph
 from mdive.pipeline.lower import Blocks, solve_pass
 from mdive.pipeline.passes import Pass, split
@@ -40,6 +41,8 @@ class Job:
     passes: tuple[Pass, ...]
     tiles: Tiles
     scratch: Scratch
+    reading: Plan
+    """The plan by which tiles read: derived files have their paths."""
 
     def identity(self, index: int, tile: int) -> str:
         """Return the identity of a checkpoint: what it was made from, by which pass, where."""
@@ -64,7 +67,7 @@ def make_job(folder: Path, plan: Plan) -> Job:
     graph = graph_of(plan)
     tiles = tiles_of(plan)
     identity = digest([plan.identity, [n.key for n in graph], tiles.row_edges, tiles.col_edges])
-    return Job(folder, plan, graph, split(graph, plan.grid), tiles, Scratch(folder / SCRATCH_FOLDER, identity))
+    return Job(folder, plan, graph, split(graph, plan.grid), tiles, Scratch(folder / SCRATCH_FOLDER, identity), located(plan, folder))
 
 
 def run_tile(folder: str, index: int, tile: int) -> dict[str, Any]:
@@ -76,7 +79,7 @@ def run_tile(folder: str, index: int, tile: int) -> dict[str, Any]:
     """
     job = open_job(Path(folder))
     pass_ = job.passes[index]
-    reader = SourceReader(job.plan, job.tiles[tile])
+    reader = SourceReader(job.reading, job.tiles[tile])
     states = dict(_states(job, pass_, tile))
 
     def fetch(node: Node, window: Window) -> np.ndarray:
@@ -84,15 +87,16 @@ def run_tile(folder: str, index: int, tile: int) -> dict[str, Any]:
         places = {j: job.tiles.owned(j, origin.margin) for j in job.tiles.touching(window)}
         return Blocks(node.fill, node.dtype, job.scratch.pieces(origin.index, f"kept/{node.key}", places)).read(window)
 
-    def mapped(key: str) -> np.ndarray:
-        return np.array(job.scratch.tile(index - 1, tile).array(f"map/{key}"))
+    def mapped(key: str) -> Kept:
+        kept: Kept = job.scratch.tile(index - 1, tile).value(f"map/{key}")
+        return kept
 
     result = evaluate_tile(pass_, job.tiles, tile, job.plan.grid, reader, fetch, states, mapped)
     arrays: dict[str, np.ndarray] = {}
     arrays.update({f"kept/{key}": array for key, array in result.kept.items()})
     arrays.update({f"out/{name}": array for name, array in result.outputs.items()})
-    arrays.update({f"map/{key}": array for key, array in result.maps.items()})
     values = {key: pack(f"part/{key}", part, arrays) for key, part in result.parts.items()}
+    values.update({f"map/{key}": pack(f"map/{key}", kept, arrays) for key, kept in result.maps.items()})
     rows = reader.ledger_rows(index, tile)
     facts = {"identity": job.identity(index, tile), "values": values, "ledger": rows, "pass": index, "tile": tile}
     write_checkpoint(job.scratch.tile_path(index, tile), arrays, facts)

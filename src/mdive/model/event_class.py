@@ -57,7 +57,8 @@ class When(Document):
     has_baseline: bool | None = None
     """There is (or is not) an observation before the onset."""
     same_orbit_pair: bool | None = None
-    """There is (or is not) a pair from one relative orbit, before and after the onset."""
+    """There is (or is not) a pair from one relative orbit and flight direction, before and after the onset. The one exception: an orbit that a
+    catalogue does not tell makes no pair."""
 
 
 class Step(Document):

@@ -141,8 +141,9 @@ class AlgorithmRef(Document):
     package: str = "mdive"
     parameters: dict[str, Any] = Field(default_factory=dict)
     """All of them, defaults included: a later default never changes an old plan."""
-    sources: dict[str, str]
-    """Phase of the algorithm -> source key."""
+    sources: dict[str, tuple[str, ...]]
+    """Phase of the algorithm -> source keys: one, but where nothing is compared over time (``static``) each band may have a source of its own. A
+    band comes from the first that has it."""
     references: tuple[str, ...] = ()
 
 
@@ -192,6 +193,8 @@ class Plan(Document):
     """The resolved event class (with what it inherits)."""
     catalog: str
     sources: tuple[Source, ...]
+    derived: tuple[Plan, ...] = ()
+    """Plans of what no catalogue offers: each runs first, and its rasters are among the sources."""
     grid: Grid
     algorithm: AlgorithmRef
     pipeline: Pipeline
@@ -210,6 +213,7 @@ class Plan(Document):
         dumped["event"] = {k: v for k, v in dumped["event"].items() if k not in {"description", "catalog"}}
         dumped["event_class"] = {k: v for k, v in dumped["event_class"].items() if k in {"name", "limits", "significance"}}
         dumped["algorithm"].pop("package")
+        dumped["derived"] = [plan.identity for plan in self.derived]
         return digest(dumped)
 
 

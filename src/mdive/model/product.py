@@ -37,7 +37,8 @@ class RasterSpec(Document):
 
     name: str
     long_name: str
-    dtype: Literal["uint8", "uint16", "int16", "float32"]
+    dtype: Literal["uint8", "uint16", "int16", "int64", "float32"]
+    """``int64`` is for names of things (row * columns + column of a drain): nothing between two of them means anything."""
     units: str = "1"
     nodata: float | Literal["nan"] | None = 255
     classes: tuple[ClassEntry, ...] = ()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -16,12 +17,33 @@ from mdive.pipeline.parameters import checked
 
 Hectares = Annotated[float, Field(ge=0, description="area in hectares (1 ha = 10,000 m²)")]
 Metres = Annotated[float, Field(ge=0, description="length in metres")]
-Decibels = Annotated[float, Field(description="dB of gamma0 or sigma0 power")]
+Decibels = Annotated[float, Field(ge=-100, le=100, description="dB of gamma0 or sigma0 power")]
+"""100 dB are far beyond any backscatter: a number of another unit is refused."""
 Fraction = Annotated[float, Field(ge=0, le=1, description="share, 0 to 1")]
+
+
+Geometry = tuple[int | None, str | None]
+"""Relative orbit and flight direction (``ascending``, ``descending``) of a scene; None what nobody told."""
+
+
+def same_geometry(one: Geometry, other: Geometry) -> bool:
+    """Whether two geometries agree in all that both tell."""
+    return all(a is None or b is None or a == b for a, b in zip(one, other, strict=True))
+
+
+def named_geometry(geometry: Geometry) -> str:
+    """Return a geometry in words."""
+    orbit, direction = geometry
+    return " ".join(part for part in (f"relative orbit {'(not told)' if orbit is None else orbit}", direction) if part)
 
 
 class Bundle(SimpleNamespace):
     """The rasters of one phase, by band name; ``mask`` is the cause plane (uint16 bits of ``QC_FLAGS``). Absent optional bands are None."""
+
+    times: Sequence[datetime] | None = None
+    """When each scene along the time axis was taken, in UTC; None where nobody told."""
+    geometry: Sequence[Geometry] | None = None
+    """Geometry of each scene along the time axis; None where nobody told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +62,8 @@ class AlgorithmSpec:
     outputs: tuple[RasterSpec, ...]
     references: tuple[str, ...]
     """DOIs."""
+    pad: float = 0.0
+    """Metres beyond an area that it must be given for its results inside to be right; those of algorithms whose reach is known are added anyway."""
     package: str = "mdive"
 
     @property
@@ -103,16 +127,20 @@ def algorithm(
     sensor: str,
     optional: Mapping[str, tuple[str, ...]] | None = None,
     references: tuple[str, ...] = (),
+    pad: float = 0.0,
 ) -> Callable[[Callable[..., Mapping[str, Any]]], Callable[..., Mapping[str, Any]]]:
     """Declare a function that composes operations as an algorithm.
 
     The function takes one ``Bundle`` per phase, positional-only and named after the phase (``pre``, ``post``, ``static``), and parameters
     keyword-only with ``Annotated`` limits; it returns a mapping from the name of each of ``outputs`` to a node.
     ``outputs[0]`` is the class raster.
+
+    An algorithm that needs static bands alone can serve others: where one of them could use a band that no catalogue offers and that is among
+    ``outputs``, it runs first, on the area and ``pad`` metres around it (what lies upstream, for instance).
     """
 
     def mark(function: Callable[..., Mapping[str, Any]]) -> Callable[..., Mapping[str, Any]]:
-        spec = AlgorithmSpec(name, version, function, dict(needs), dict(optional or {}), sensor, outputs, references)
+        spec = AlgorithmSpec(name, version, function, dict(needs), dict(optional or {}), sensor, outputs, references, pad)
         function.__mdive_algorithm__ = spec  # type: ignore[attr-defined]
         for parameter, p in spec.parameters.items():
             if p.default is inspect.Parameter.empty:

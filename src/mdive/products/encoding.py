@@ -31,7 +31,7 @@ class Encoding:
     scale: float
     """physical = stored * scale."""
     overview: Resampling
-    """Classes by majority (an average of codes means nothing), bits by nearest (so that no word appears that is not in the data),
+    """Classes by majority (an average of codes means nothing), bits and names by nearest (so that none appears that is not in the data),
     measurements by mean."""
     predictor: int
     """TIFF predictor: none for codes (runs compress better as they are), 2 for integers, 3 for floats."""
@@ -46,7 +46,7 @@ def encoding_of(spec: RasterSpec) -> Encoding:
     """Return how a product is stored."""
     if spec.classes:
         overview: Resampling = "mode"
-    elif spec.flags:
+    elif spec.flags or spec.dtype == "int64":
         overview = "nearest"
     else:
         overview = "average"

@@ -159,19 +159,29 @@ def _add_asset(item: pystac.Item, file: ProductFile, spec: RasterSpec | None) ->
         return
     asset.extra_fields["bands"] = [_band(spec)]
     if spec.classes:
-        ClassificationExtension.ext(asset, add_if_missing=True).classes = [
-            Classification.create(
-                value=entry.value,
-                name=entry.name,
-                title=entry.title,
-                description=entry.title,
-                color_hint=entry.color.lstrip("#").upper(),
-                nodata=True if entry.value == spec.nodata else None,
-            )
-            for entry in spec.classes
-        ]
+        ClassificationExtension.ext(asset, add_if_missing=True).classes = classes_of(spec)
     if spec.flags:
-        ClassificationExtension.ext(asset, add_if_missing=True).bitfields = [_bitfield(flag) for flag in spec.flags]
+        ClassificationExtension.ext(asset, add_if_missing=True).bitfields = bitfields_of(spec)
+
+
+def classes_of(spec: RasterSpec) -> list[Classification]:
+    """Return the class table of a raster as the classification extension has it."""
+    return [
+        Classification.create(
+            value=entry.value,
+            name=entry.name,
+            title=entry.title,
+            description=entry.title,
+            color_hint=entry.color.lstrip("#").upper(),
+            nodata=True if entry.value == spec.nodata else None,
+        )
+        for entry in spec.classes
+    ]
+
+
+def bitfields_of(spec: RasterSpec) -> list[Bitfield]:
+    """Return the flags of a raster as the classification extension has them."""
+    return [_bitfield(flag) for flag in spec.flags]
 
 
 def _add_store(item: pystac.Item, file: ProductFile, layers: Sequence[RasterSpec]) -> None:

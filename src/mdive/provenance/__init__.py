@@ -8,8 +8,13 @@ from mdive.model.plan import Plan
 
 
 def read_inputs(plan: Plan) -> list[dict[str, Any]]:
-    """Return one entry per raster that a plan reads, sorted by (item, band): the fields of ``InputEntity``."""
-    entries = [
+    """Return one entry per raster that a plan reads, sorted by (item, band): the fields of ``InputEntity``.
+
+    What a derived band was made from stands for it.
+    """
+    made = {f"{plan.algorithm.name}/static" for plan in plan.derived}
+    entries = [entry for derived in plan.derived for entry in read_inputs(derived)]
+    entries += [
         {
             "item": item.id,
             "collection": item.collection,
@@ -19,6 +24,7 @@ def read_inputs(plan: Plan) -> list[dict[str, Any]]:
             "checksum": asset.checksum,
         }
         for source in plan.sources
+        if source.key not in made
         for item in source.items
         for band, asset in item.assets.items()
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -57,11 +58,12 @@ def choose(
 
     After the event, an optical pass is the better the more of the area it is likely to show; a radar pass the more of the area it covers,
     then the earlier it is. Before the event, an optical pass is worth less the older it is, and less if another instrument took it; a radar
-    pass must be of a relative orbit that was used after the event, if there is any (other geometries look like change), and then the more
-    it covers and the later it is, the better. Ties are broken by (datetime, id).
+    pass must be of a relative orbit and flight direction that were used after the event, if there is any (other geometries look like
+    change), and then the more it covers and the later it is, the better. Ties are broken by (datetime, id).
 
     Each further pass is the one that adds most; none is added that adds less than ``MIN_GAIN`` of the area. The first one always stays, so
-    that an overcast area is reported as overcast and not as never acquired.
+    that an overcast area is reported as overcast and not as never acquired. Radar passes before the event add what they cover, whatever
+    others cover: they are the past that a pixel is compared with, and each makes it better known.
 
     Parameters
     ----------
@@ -78,9 +80,10 @@ def choose(
     limit
         Most passes to take.
     """
-    orbits = {found.orbit for found in after if found.orbit is not None}
-    if phase == "pre" and sensor == "sar" and any(found.orbit in orbits for found in offered):
-        offered = [found for found in offered if found.orbit in orbits]
+    past = phase == "pre" and sensor == "sar"
+    geometries = {found.geometry for found in after if found.orbit is not None}
+    if past and any(found.geometry in geometries for found in offered):
+        offered = [found for found in offered if found.geometry in geometries]
     ranked = sorted(offered, key=lambda found: (*_preference(found, phase, sensor, onset, after), *found.order))
     unseen = [(area, 1.0)]
     total = surface(area)
@@ -92,14 +95,17 @@ def choose(
             if number not in taken
         }
         # Rounded, so that the last bits of an area never decide; then the order of preference does.
-        best = min(gains, key=lambda number: (-round(gains[number], 2), number), default=None)
+        # Orbits take turns, so that each part of the area gets its past.
+        turns = Counter(ranked[number].geometry for number in taken) if past else Counter()
+        best = min(gains, key=lambda number: (-round(gains[number] / (1 + turns[ranked[number].geometry]), 2), number), default=None)
         if best is None or (taken and gains[best] < MIN_GAIN):
             break
         taken.append(best)
-        unseen = _look(unseen, ranked[best], sensor)
+        if not past:
+            unseen = _look(unseen, ranked[best], sensor)
     chosen = tuple(ranked[number] for number in sorted(taken))
     covered = surface(shapely.union_all([found.part for found in chosen])) if chosen else 0.0
-    clear = sum(surface(piece) * (1.0 - chance) for piece, chance in unseen)
+    clear = covered if past else sum(surface(piece) * (1.0 - chance) for piece, chance in unseen)
     return Choice(chosen, coverage=min(covered / total, 1.0), clear=min(clear / total, 1.0))
 
 

@@ -105,6 +105,11 @@ class Pass:
         return self.scenes[0].orbit
 
     @property
+    def geometry(self) -> tuple[int | None, str | None]:
+        """Relative orbit and flight direction: what a radar sees of hills and houses depends on both."""
+        return self.orbit, self.scenes[0].get("sat:orbit_state")
+
+    @property
     def instruments(self) -> tuple[str, ...]:
         """Names, in lower case."""
         names = self.scenes[0].get("instruments")
