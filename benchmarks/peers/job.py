@@ -106,12 +106,12 @@ def _check_grid(grid: Grid, bounds: Bounds, crs: str) -> None:
         raise ValueError(f"mdive would compute on {grid}, the workload is {wanted}")
 
 
-def install_rule(folder: Path) -> dict[str, str]:
-    """Write the metadata of an installed package that brings the rule; return the environment that makes Python find it."""
+def install_rule(folder: Path, module: str = "benchmarks.peers.rule") -> dict[str, str]:
+    """Write the metadata of an installed package that brings a rule; return the environment that makes Python find it."""
     info = folder / "mdive_bench-1.0.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mdive-bench\nVersion: 1.0.0\n")
-    (info / "entry_points.txt").write_text("[mdive]\nbench = benchmarks.peers.rule\n")
+    (info / "entry_points.txt").write_text(f"[mdive]\nbench = {module}\n")
     known = os.environ.get("PYTHONPATH", "")
     return {"PYTHONPATH": os.pathsep.join([p for p in (known, str(ROOT), str(folder)) if p])}
 
