@@ -41,6 +41,7 @@ OPEN_WATER = (0.06, 0.07, 0.05, 0.02, 0.01, 0.005)
 MARSH = (0.05, 0.06, 0.05, 0.10, 0.06, 0.04)
 DARK_SOIL = (0.06, 0.09, 0.12, 0.20, 0.24, 0.09)
 MEADOW = (0.04, 0.08, 0.06, 0.40, 0.22, 0.11)
+SILENT_TREE = np.full((1, 5), 255, "uint8")
 
 
 def pixels(*spectra):
@@ -233,14 +234,16 @@ def test_permanent_water_is_no_flood():
     got = water_class(words, np.zeros((1, 5), "uint16"), occurrence)[0]
     assert got.tolist() == [flood.PERMANENT_WATER, flood.FLOOD, flood.PERMANENT_WATER, flood.FLOOD, flood.NOT_WATER]
     p = np.full((1, 5), 0.9, "float32")
-    flags = water_flags(got[np.newaxis], np.zeros((1, 5), "uint16"), p, p, occurrence, None)[0]
+    flags = water_flags(got[np.newaxis], np.zeros((1, 5), "uint16"), p, p, SILENT_TREE, occurrence, None)[0]
     assert (flags & PERMANENT != 0).tolist() == [True, False, True, False, True]
 
 
 def test_two_opinions_far_apart_are_a_conflict_where_something_was_seen():
     why = np.array([[0, 0, CLOUD, 0]], "uint16")
     extent = np.array([[flood.FLOOD, flood.FLOOD, tables.CLOUD, flood.FLOOD]], "uint8")
-    flags = water_flags(extent, why, np.array([[0.9, 0.9, 0.9, 0.9]]), np.array([[0.2, 0.4, 0.2, np.nan]]), None, None)[0]
+    flags = water_flags(extent, why, np.array([[0.9, 0.9, 0.9, 0.9]]), np.array([[0.2, 0.4, 0.2, np.nan]]), SILENT_TREE[:, :4], None, None)[
+        0
+    ]
     assert (flags & CONFLICT != 0).tolist() == [True, False, False, False]
 
 
@@ -258,8 +261,8 @@ def test_flood_whose_reference_was_lost_says_so():
     why = np.array([[0, 0, 0, 0, CLOUD]], "uint16")
     p, lost = np.full((1, 5), 0.9, "float32"), np.ones((1, 5), bool)
     alone = QC_FLAGS["insufficient_background"]
-    assert water_flags(extent, why, p, p, None, lost)[0].tolist() == [alone, alone, 0, 0, CLOUD]
-    assert not (water_flags(extent, why, p, p, None, ~lost) & alone).any()
+    assert water_flags(extent, why, p, p, SILENT_TREE[:, :5], None, lost)[0].tolist() == [alone, alone, 0, 0, CLOUD]
+    assert not (water_flags(extent, why, p, p, SILENT_TREE[:, :5], None, ~lost) & alone).any()
 
 
 # The algorithm
@@ -378,6 +381,6 @@ def test_water_of_the_operational_product_is_found_by_default(louisiana):
 
 def test_the_declaration_is_complete():
     spec = optical_index.__mdive_algorithm__
-    assert [o.name for o in spec.outputs] == ["extent", "probability", "confidence", "uncertainty", "qc", "dswe_tests"]
+    assert [o.name for o in spec.outputs] == ["extent", "probability", "confidence", "uncertainty", "qc", "dswe_tests", "reference_water"]
     assert spec.parameters.keys() >= set(Limits._fields)
     assert {k: spec.bind({})[k] for k in Limits._fields} == LIMITS._asdict()

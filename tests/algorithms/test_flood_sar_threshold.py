@@ -10,27 +10,37 @@ from scipy import ndimage
 
 from mdive.algorithms import flood_tables as flood
 from mdive.algorithms import tables
-from mdive.algorithms.flood_sar_threshold import FALLBACK_QUALITY, sar_threshold
+from mdive.algorithms.flood_sar_threshold import FALLBACK_QUALITY, FALLBACK_SUPPORT, sar_threshold, seeds
 from mdive.errors import InputError
 from mdive.model.flags import QC_FLAGS
 from mdive.pipeline import Tiles, load_node
+from mdive.pipeline.window import Window
 from mdive.plugins import Bundle
+from mdive.quality.assess import HIGH_PROBABILITY, LOW_PROBABILITY
+from mdive.testing._cover import FARMLAND, cover
+from mdive.testing._landscape import LOWLAND, Landscape
+from mdive.testing._sar import Radar, backscatter
 
+STATIC, TERRAIN = ("hand", "occurrence"), ("slope", "dem", "landcover")
 LAND, WATER = (-9.5, -16.0), (-20.0, -27.0)
 """(VV, VH) in dB of calm water and of land with crops, Sentinel-1 at 38 degrees."""
 
 
 @pytest.fixture(scope="session")
 def analyse(evaluate):
-    def run(vv, vh, mask=None, hand=None, occurrence=None, static_mask=None, tiles=None, resolution=10.0, **parameters):
+    def run(vv, vh, mask=None, static_mask=None, tiles=None, resolution=10.0, outputs=None, **given_):
+        ground = {k: given_.pop(k, None) for k in (*STATIC, *TERRAIN)}
+        parameters = given_
         rasters = {"vv": vv, "vh": vh, "mask": np.zeros(vv.shape, "uint16") if mask is None else mask}
-        rasters |= {k: v for k, v in (("hand", hand), ("occurrence", occurrence), ("static_mask", static_mask)) if v is not None}
+        rasters |= {k: v for k, v in {**ground, "static_mask": static_mask}.items() if v is not None}
         post = Bundle(vv=load_node("s1/post", "vv"), vh=load_node("s1/post", "vh"), mask=load_node("s1/post", "mask", dtype="uint16"))
-        static = Bundle(**{k: load_node("dem/static", k) if k in rasters else None for k in ("hand", "occurrence")}, mask=None)
+        static = Bundle(**{k: load_node("dem/static", k) if k in rasters else None for k in STATIC}, mask=None)
+        terrain = Bundle(**{k: load_node("dem/terrain", k) if k in rasters else None for k in TERRAIN}, mask=None)
         if static_mask is not None:
             static.mask = load_node("dem/static", "static_mask", dtype="uint16")
         timed = {k: v if v.ndim == 3 else v[np.newaxis] for k, v in rasters.items()}
-        return evaluate(sar_threshold(post, static, **parameters), timed, tiles, resolution)
+        nodes = sar_threshold(post, static, terrain, **parameters)
+        return evaluate({name: nodes[name] for name in outputs or nodes}, timed, tiles, resolution)
 
     return run
 
@@ -62,6 +72,43 @@ def scores(extent, truth):
 
 
 # Simulated scenes
+
+
+@pytest.mark.parametrize("share", [0.005, 0.01])
+def test_little_water_in_a_scene_finds_a_threshold_of_its_own(analyse, simulate, share):
+    """Wet land beside rough water: by the published thresholds neither is sure, and no window has enough water to show as a mode."""
+    truth = blobs(share=share)
+    got = analyse(*simulate(truth, sea=(-17.5, -24.5)))
+    tp, fp, fn = scores(got["extent"], truth)
+    assert tp / (tp + fp + fn) > 0.6
+    assert (got["qc"] & QC_FLAGS["threshold_fallback"] == 0).any()
+
+
+def test_a_dark_field_with_a_darker_spot_is_no_water(analyse, simulate):
+    """Mistake: one seed for a body of any size. The field is dark enough to belong to a water body, and not to be one."""
+    truth = np.zeros((384, 384), bool)
+    truth[40:340, 40:140] = True
+    vv, vh = simulate(truth)
+    for band, water, dark in ((vv, WATER[0], -14.8), (vh, WATER[1], -21.2)):
+        spot = np.full((200, 150), dark)
+        spot[90:100, 70:80] = water
+        band[100:300, 200:350] = 10 ** (spot / 10) * np.random.default_rng(6).gamma(40.0, 1 / 40, spot.shape)
+    extent = analyse(vv, vh, looks=4.4)["extent"]
+    assert (extent[100:300, 200:350] == flood.FLOOD).mean() < 0.05
+    assert (extent[truth] == flood.FLOOD).mean() > 0.9
+    # It is that rule, and no other: with one seed the field is water.
+    one = analyse(vv, vh, looks=4.4, seed_share=0.0)["extent"]
+    assert (one[100:300, 200:350] == flood.FLOOD).mean() > 0.5
+
+
+def test_the_less_the_scene_says_the_surer_a_seed_must_be():
+    evidence = np.array([[0.1, 0.8, 1.6, np.nan]], "float32")
+    every = np.ones((1, 4), bool)
+    for support, want in ((0.0, [0, 0, 1, 0]), (0.25, [0, 1, 1, 0]), (FALLBACK_SUPPORT, [1, 1, 1, 1])):
+        one, none = np.full((1, 4), support, "float32"), np.zeros((1, 4), "float32")
+        for pair in ((one, none), (none, one)):
+            np.testing.assert_array_equal(seeds.kernel(every, evidence, *pair), np.array([want], bool))
+        assert not seeds.kernel(~every, evidence, one, one).any()
 
 
 @pytest.mark.parametrize("share", [0.03, 0.2, 0.6])
@@ -136,19 +183,47 @@ def test_probability_agrees_with_the_class_and_is_calibrated(analyse, simulate):
 
 
 def test_probability_is_reliable_on_average(analyse, simulate):
-    """Expected calibration error, over scenes whose water is easy, hard, rare and absent."""
+    """Expected calibration error over 20 bins, of scenes whose water is easy, hard, rare and absent, and of landscapes."""
     gaps, pixels = np.zeros(20), 0
+    scenes = []
     for seed, (share, land, sea) in enumerate(
         [(0.3, LAND, WATER), (0.1, LAND, WATER), (0.4, (-12.0, -18.5), (-18.0, -25.0)), (0.02, LAND, WATER), (0.0, LAND, WATER)]
     ):
         truth = blobs(share=share, seed=seed) if share else np.zeros((384, 384), bool)
-        p = analyse(*simulate(truth, land=land, sea=sea, seed=seed))["probability"]
+        scenes.append((*simulate(truth, land=land, sea=sea, seed=seed), truth))
+    scenes += [landscape(seed, 384) for seed in range(3)]
+    for vv, vh, truth in scenes:
+        p = analyse(vv, vh)["probability"]
         known = np.isfinite(p)
         bins = np.clip((p[known] * 20).astype(int), 0, 19)
         gaps += np.bincount(bins, p[known] - truth[known], 20)
         pixels += known.sum()
-    # Most of it is the floor of 0.05 on land of drawn scenes; on labelled ones land is water as often as that.
-    assert np.abs(gaps).sum() / pixels < 0.08
+    assert np.abs(gaps).sum() / pixels < 0.05
+
+
+def landscape(seed, size):
+    """A river flood on a synthetic landscape with its covers, wind and calibration error: linear power in both polarisations, and the water."""
+    rng = np.random.default_rng(seed)
+    terrain, window = Landscape(seed, (size, size), 10.0, LOWLAND, float(rng.uniform(0.5, 3.9))), Window(0, 0, size, size)
+    land = terrain.window(window)
+    ground = cover(terrain, FARMLAND, window, land)
+    radar = Radar(looks=rng.choice([4.4, 7.0, 12.0]), wind=rng.uniform(), moisture=rng.uniform(0, 1.5), incidence=rng.uniform(31, 44))
+    db = backscatter(terrain, window, land, ground, radar, phase="post", flooded=True)
+    vv, vh = ((10 ** ((db[band] + rng.normal(0, 0.4)) / 10)).astype("float32") for band in ("vv", "vh"))
+    return vv, vh, (land.depth > 0) | land.permanent
+
+
+@pytest.mark.slow
+def test_the_bounds_of_the_area_hold_the_truth_in_200_floods(analyse):
+    """The bounds that a run reports, of floods that differ in stage, speckle, wind, soil, incidence and calibration."""
+    held = 0
+    for seed in range(200):
+        vv, vh, truth = landscape(seed, 192)
+        got = analyse(vv, vh, outputs=("extent", "probability"))
+        water, p = got["extent"] == flood.FLOOD, np.nan_to_num(got["probability"])
+        low, high = (water & (p >= LOW_PROBABILITY)).sum(), (water | (p >= HIGH_PROBABILITY)).sum()
+        held += low <= (truth & (got["extent"] < flood.HAND_MASKED)).sum() <= high
+    assert held >= 170
 
 
 @pytest.mark.parametrize(("resolution", "looks"), [(20.0, 12.0), (30.0, 30.0), (60.0, 100.0)])
@@ -289,8 +364,8 @@ def test_a_reference_that_nobody_planned_or_that_was_read_changes_nothing(analys
     bands = simulate(truth)
     failed = np.full(truth.shape, FAILED, "uint16")
     without, read = analyse(*bands), analyse(*bands, occurrence=np.zeros(truth.shape, "float32"), static_mask=failed)
-    for name, raster in without.items():
-        np.testing.assert_array_equal(read[name], raster, err_msg=name)
+    for name in set(without) - {"reference_water"}:
+        np.testing.assert_array_equal(read[name], without[name], err_msg=name)
 
 
 def test_what_looks_like_water_high_above_the_drainage_is_neither_water_nor_dry(analyse, simulate):
@@ -304,6 +379,57 @@ def test_what_looks_like_water_high_above_the_drainage_is_neither_water_nor_dry(
     assert (extent[high & ~truth] == flood.NOT_WATER).mean() > 0.9
     assert not (extent[~high] == flood.HAND_MASKED).any()
     assert (extent[:, 205:][truth[:, 205:]] == flood.FLOOD).mean() > 0.85
+
+
+def test_steep_ground_is_no_water_by_its_slope_or_by_the_slope_of_its_heights(analyse, simulate):
+    truth = blobs((256, 256))
+    bands = simulate(truth)
+    steep = np.arange(256) >= 128
+    degrees = (np.where(steep, 20.0, 1.0) * np.ones((256, 1))).astype("float32")
+    dem = (np.where(steep, np.arange(256) - 128, 0) * 10 * np.tan(np.radians(20.0)) * np.ones((256, 1))).astype("float32")
+    level = analyse(*bands)["extent"]
+    for ground in ({"slope": degrees}, {"dem": dem}, {"slope": degrees, "dem": np.zeros_like(dem)}):
+        extent = analyse(*bands, **ground)["extent"]
+        assert not (extent[:, 131:] == flood.FLOOD).any()
+        np.testing.assert_array_equal(extent[:, :120], level[:, :120])
+    # Nobody knows: nothing is said against water.
+    for name in ("slope", "dem", "hand"):
+        np.testing.assert_array_equal(analyse(*bands, **{name: np.full_like(dem, np.nan)})["extent"], level)
+
+
+def test_dark_bare_ground_that_was_never_wet_is_not_told_from_water(analyse, simulate):
+    truth = blobs((256, 256))
+    bands = simulate(truth)
+    bare = np.arange(256) < 128
+    cover_ = (np.where(bare, 60, 40) * np.ones((256, 1))).astype("float32")
+    occurrence = np.zeros((256, 256), "float32")
+    occurrence[:128] = 10.0
+    plain, got = analyse(*bands, occurrence=occurrence), analyse(*bands, occurrence=occurrence, landcover=cover_)
+    doubted = (plain["extent"] == flood.FLOOD) & (got["extent"] == tables.FILL)
+    assert doubted[128:, :128].sum() > 0.8 * truth[128:, :128].sum()
+    assert not doubted[:128].any()
+    assert not doubted[:, 128:].any()
+    assert (got["qc"][doubted] & QC_FLAGS["conflict"] != 0).all()
+    np.testing.assert_array_equal(got["extent"][~doubted], plain["extent"][~doubted])
+    # Only the land cover says so, and only where somebody knows that there was no water.
+    np.testing.assert_array_equal(analyse(*bands, landcover=cover_)["extent"], analyse(*bands)["extent"])
+
+
+def test_seasonal_water_is_told_apart(analyse, simulate):
+    truth = blobs((256, 256))
+    occurrence = np.repeat([0.0, 40.0, 90.0, np.nan], 64).astype("float32") * np.ones((256, 1), "float32")
+    got = analyse(*simulate(truth), occurrence=occurrence)
+    for columns, wet, dry in (
+        (slice(0, 64), 3, 0),
+        (slice(64, 128), 1, 4),
+        (slice(128, 192), 2, 5),
+        (slice(192, 256), tables.FILL, tables.FILL),
+    ):
+        seen = np.isin(got["extent"][:, columns], (flood.FLOOD, flood.PERMANENT_WATER))
+        known = got["extent"][:, columns] < flood.HAND_MASKED
+        np.testing.assert_array_equal(got["reference_water"][:, columns][known], np.where(seen, wet, dry)[known])
+    # Seasonal water counts as flood.
+    assert (got["extent"][:, 64:128][truth[:, 64:128]] == flood.FLOOD).mean() > 0.8
 
 
 def test_the_minimum_mapping_unit_drops_and_closes(analyse, simulate):
@@ -350,8 +476,8 @@ def test_the_same_bits_on_any_tiles(analyse, simulate, data):
 
 def test_the_declaration_names_what_it_returns():
     spec = sar_threshold.__mdive_algorithm__
-    assert [o.name for o in spec.outputs] == ["extent", "probability", "confidence", "uncertainty", "qc"]
-    assert spec.phases == ("post", "static")
+    assert [o.name for o in spec.outputs] == ["extent", "probability", "confidence", "uncertainty", "qc", "reference_water"]
+    assert spec.phases == ("post", "static", "terrain")
     assert {e.value for e in spec.outputs[0].classes} == {0, 1, 2, 3, 4, *range(250, 256)}
     text = inspect.getdoc(sar_threshold)
     for name, parameter in spec.parameters.items():
@@ -383,21 +509,22 @@ def chip(real_data):
     return read
 
 
-LABELLED = {"india": 0.74, "nigeria": 0.86, "usa": 0.90}
-"""Chips with much water, and the least intersection over union of each; the best fixed threshold of any kind gets 0.76, 0.87 and 0.92."""
+LABELLED = {"india": 0.76, "nigeria": 0.86, "usa": 0.91, "mekong": 0.05}
+"""The least intersection over union of each chip. A fixed threshold after a 5 x 5 median gets 0.79, 0.88 and 0.92 where it is chosen for the
+chip; on the last, with 1.6 % of water in flooded paddies, 0.06 at the -15 dB that serve the others."""
 
 
 def test_labelled_scenes_pool_to_the_bar(analyse, chip):
     total = np.zeros(3, int)
-    for name in (*LABELLED, "mekong"):
+    for name in LABELLED:
         vv, vh, truth = chip(name)
         known = truth != 255
         extent = np.where(known, analyse(vv, vh)["extent"], tables.FILL)
         counts = np.array(scores(extent, truth == 1))
-        assert counts[0] >= LABELLED.get(name, 0.0) * counts.sum(), name
+        assert counts[0] >= LABELLED[name] * counts.sum(), name
         total += counts
     # The best single fixed threshold on these four chips reaches 0.81.
-    assert total[0] / total.sum() >= 0.82
+    assert total[0] / total.sum() >= 0.83
 
 
 def test_a_real_scene_without_water_has_none(analyse, chip):
@@ -406,6 +533,18 @@ def test_a_real_scene_without_water_has_none(analyse, chip):
     got = analyse(vv, vh)
     assert (got["extent"] == flood.FLOOD).mean() <= 0.002
     assert (got["qc"] & QC_FLAGS["threshold_fallback"] != 0).mean() > 0.999
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("282D_485L_3_3", 0.5, 0.65), ("433D_629L_3_1", 0.0, 0.005)])
+def test_small_scenes_of_a_lake_and_of_ploughed_fields(analyse, real_data, name, least, most):
+    """The fields are as dark as the published thresholds in both polarisations; the land cover says 53 and 6 % of water, the latter a narrow
+    river between trees that radar does not show."""
+    rasterio = pytest.importorskip("rasterio")
+    vv, vh = 10 ** (
+        rasterio.open(real_data / "raw" / "sar" / "terramind_terramesh" / "S1RTC" / f"{name}.tif").read().astype("float32") / 10
+    )
+    share = (analyse(vv, vh)["extent"] == flood.FLOOD).mean()
+    assert least <= share <= most
 
 
 def test_a_real_scene_without_data_is_not_dry(analyse, chip):

@@ -18,14 +18,16 @@ UNKNOWN, FAILED = QC_FLAGS["insufficient_background"], QC_FLAGS["read_failure"]
 
 @pytest.fixture(scope="module", params=["sar", "optical"])
 def made(request, tmp_path_factory):
-    return make_flood_event(tmp_path_factory.mktemp(request.param), seed=3, size_km=4.0, sensors=(request.param,), cloud=0.0)
+    return make_flood_event(
+        tmp_path_factory.mktemp(request.param), seed=3, size_km=4.0, sensors=(request.param,), cloud=0.0, phases=("post",)
+    )
 
 
 def products(made, folder, harm=lambda path: None, tile_size=150):
     catalogue = folder / "catalogue"
     shutil.copytree(made.catalog.parent, catalogue, dirs_exist_ok=True)
     plan = mdive.plan(load_event(made.event), catalog=str(catalogue / made.catalog.name), tile_size=tile_size)
-    static = next(s for s in plan.sources if s.phase == "static")
+    static = next(s for s in plan.sources if "occurrence" in s.bands)
     harm(Path(static.items[0].assets["occurrence"].href))
     report = mdive.run(plan, folder / "run", runtime=mdive.connect("serial"))
     found = {}
@@ -78,7 +80,7 @@ def test_permanent_water_does_not_silently_become_flood(made, tmp_path, harm):
 
 
 def test_an_event_without_a_reference_is_as_it_was(tmp_path):
-    made = make_flood_event(tmp_path / "event", seed=3, size_km=4.0, static=())
+    made = make_flood_event(tmp_path / "event", seed=3, size_km=4.0, static=(), phases=("post",))
     report = mdive.run(mdive.plan(load_event(made.event), catalog=str(made.catalog)), tmp_path / "run", runtime=mdive.connect("serial"))
     with rasterio.open(report.path("qc")) as dataset:
         assert not (dataset.read(1) & UNKNOWN).any()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, ndtr, polygamma
 
-from mdive.algorithms.evidence import MISLED, log_odds
+from mdive.algorithms.evidence import HAND_EVEN, IMPOSSIBLE, MISLED, log_odds, slope_odds, terrain_odds
 from mdive.algorithms.uncertainty import decibel_bias, decibel_std, log_odds_below, trigamma
 
 
@@ -65,3 +65,29 @@ def test_each_side_of_the_threshold_is_doubted_by_the_spread_of_its_own_class():
     surer = log_odds(db, tau, sigma, below / 2, above)[0]
     assert surer[0] > got[0]
     np.testing.assert_array_equal(surer[1:], got[1:])
+
+
+# Terrain
+
+
+def test_terrain_speaks_against_water_and_never_for_it():
+    evidence = np.array([[2.0, 2.0, 2.0, 2.0, np.nan]], "float32")
+    hand = np.array([[0.0, HAND_EVEN, HAND_EVEN + 3.0, np.nan, 40.0]], "float32")
+    np.testing.assert_allclose(terrain_odds.kernel(evidence, hand, None), [[2.0, 2.0, 1.0, 2.0, np.nan]], rtol=1e-6)
+    slope = np.array([[0.0, 7.0, np.nan, 30.0, 30.0]], "float32")
+    np.testing.assert_allclose(terrain_odds.kernel(evidence, None, slope), [[2.0, 2.0, 2.0, 2.0 + IMPOSSIBLE, np.nan]], rtol=1e-6)
+    np.testing.assert_array_equal(terrain_odds.kernel(evidence, None, None), evidence)
+
+
+def test_the_odds_of_a_slope_are_those_of_its_membership():
+    degrees = np.linspace(-1, 20, 2101)
+    a, b = 0.5, 15.0
+    middle = (a + b) / 2
+    member = np.select(
+        [degrees <= a, degrees <= middle, degrees < b],
+        [1.0, 1 - 2 * ((degrees - a) / (b - a)) ** 2, 2 * ((degrees - b) / (b - a)) ** 2],
+        0.0,
+    )
+    with np.errstate(divide="ignore"):
+        want = np.maximum(np.minimum(np.log(member / (1 - np.minimum(member, 1 - 1e-15))), 0.0), IMPOSSIBLE)
+    np.testing.assert_allclose(slope_odds(degrees), want, atol=1e-9)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import ndimage, stats
 from scipy.optimize import brentq
 from scipy.special import ndtr
 from skimage.filters import threshold_otsu
@@ -12,7 +12,7 @@ from skimage.filters import threshold_otsu
 from mdive.algorithms.evidence import decision_sigma, log_odds, pooled
 from mdive.algorithms.lattice import BINS, LOWEST, MOST_LEAVES, STEP, lattice_histogram, leaf_pixels
 from mdive.algorithms.modes import UNSEEN, fit, minimum_error
-from mdive.algorithms.threshold import CLASS_SPREAD, PRIOR_ERROR, RATIO, SEPARABILITY, minimum_error_threshold, surface
+from mdive.algorithms.threshold import CLASS_SPREAD, EDGE_PIXELS, PRIOR_ERROR, RATIO, SEPARABILITY, minimum_error_threshold, surface
 from mdive.algorithms.uncertainty import decibel_std
 from mdive.model.plan import Grid
 from mdive.pipeline import Tiles, Window, load_node
@@ -208,6 +208,53 @@ def test_a_leaf_never_overflows_its_counter():
     got = lattice_histogram(np.full((600, 600), -12.0, "float32"), None, grid=fine)
     assert got["counts"].max() == 375 * 375
     assert got["counts"].sum() == 600 * 600
+
+
+# Edges of water
+
+
+def with_pond(share, seed=5, near=None):
+    """A scene of land with some water in it, counted as a whole and around the water (or around ``near``)."""
+    rng = np.random.default_rng(seed)
+    db = rng.normal(-11.0, 1.2, (512, 512)).astype("float32")
+    side = round(512 * np.sqrt(share))
+    db[200 : 200 + side, 200 : 200 + side] = rng.normal(-20.0, 1.2, (side, side))
+    rim = np.zeros(db.shape, bool)
+    rim[200 - side // 4 : 200 + side + side // 4, 200 - side // 4 : 200 + side + side // 4] = True
+    return db, np.where(rim if near is None else near(db), db, np.nan).astype("float32")
+
+
+def solved_at_edges(db, near):
+    g = grid(db.shape)
+    return minimum_error_threshold(lattice_histogram(db, None, grid=g), lattice_histogram(near, None, grid=g), grid=g, **LIMITS)
+
+
+def test_little_water_is_seen_around_its_edges():
+    db, near = with_pond(0.004)
+    assert len(solved(db)["windows"]) == 0
+    state = solved_at_edges(db, near)
+    assert len(state["windows"])
+    assert state["support"].max() > 0.4
+    np.testing.assert_allclose(state["windows"][:, 3], -15.6, atol=0.8)
+
+
+@pytest.mark.parametrize("spread", [0.5, 1.2, 2.5])
+@pytest.mark.parametrize("cut", [0.1, 1.0, 5.0])
+def test_the_tail_of_land_makes_no_mode_of_its_own(spread, cut):
+    """Mistake: a threshold from a histogram that was selected to hold dark pixels. What is beside a tail is as dense as the tail is."""
+    db = np.random.default_rng(7).normal(-13.0, spread, (512, 512))
+    db = (ndimage.gaussian_filter(db, 1.0) - db.mean()) * 3.5 + db.mean()
+    guess = db < np.percentile(db, cut)
+    near = np.where(ndimage.binary_dilation(guess, np.ones((11, 11))), db, np.nan)
+    state = solved_at_edges(db.astype("float32"), near.astype("float32"))
+    assert len(state["windows"]) == 0
+    np.testing.assert_array_equal(state["support"], 0)
+
+
+def test_few_pixels_around_edges_tell_nothing():
+    db, near = with_pond(0.0004)
+    assert np.isfinite(near).sum() < EDGE_PIXELS
+    assert len(solved_at_edges(db, near)["windows"]) == 0
 
 
 # The surface

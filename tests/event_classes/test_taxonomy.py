@@ -104,7 +104,7 @@ def test_each_class_has_words_for_those_who_read_reports():
 
 def test_recipes_name_algorithms_that_exist():
     named = {step.algorithm for found in CLASSES.values() for step in found.recipe}
-    assert named == {"flood.sar_threshold", "flood.optical_index", "wildfire.dnbr"}
+    assert named == {"flood.sar_change", "flood.sar_threshold", "flood.optical_index", "wildfire.dnbr"}
     assert not named - set(algorithms())
 
 
@@ -118,7 +118,7 @@ def test_recipes_ask_for_sensors_that_the_class_says_it_needs():
 
 
 def test_the_recipes_are_in_order_of_preference_and_storm_has_none_yet():
-    assert [step.algorithm for step in CLASSES["flood"].recipe] == ["flood.sar_threshold", "flood.optical_index"]
+    assert [step.algorithm for step in CLASSES["flood"].recipe] == ["flood.sar_change", "flood.sar_threshold", "flood.optical_index"]
     assert [step.algorithm for step in CLASSES["wildfire"].recipe] == ["wildfire.dnbr"]
     assert all(found.recipe == () for name, found in CLASSES.items() if name.partition(".")[0] == "storm")
 

@@ -16,6 +16,17 @@ RARE_WATER: Final = 0.5 * float(np.log(1 / 3))
 """Log-odds of water where no window is bimodal: water is the exception there, one pixel in four at most. Halved like the evidence, which is
 the mean of two polarisations that say nearly the same."""
 
+HAND_EVEN: Final = 10.0
+HAND_SCALE: Final = 3.0
+"""Metres. Water and land are as likely at the first height above the drainage, and the odds fall to 1/e with each step of the second above:
+half a percent at 26 m (idea: Tupas 2023, 10.3390/w15234034)."""
+SLOPE_LEVEL: Final = 0.5
+SLOPE_STEEP: Final = 15.0
+"""Degrees. Fuzzy membership of water falls from one to nothing between them, and is a half at 7.75 (DSWx-S1, Twele 2016): a surface model at
+30 m is no more level than that over floodplains with trees."""
+IMPOSSIBLE: Final = -8.0
+"""Log-odds of water where slope alone rules it out: no radar evidence outweighs them, which ends at 2.9."""
+
 ODDS_STEPS: Final = 64
 """Entries per standard deviation in a table of log-odds from -6 to 6: straight lines between them are right to 4e-5, and six times faster."""
 _ODDS: Final = log_odds_below(np.arange(-6 * ODDS_STEPS, 6 * ODDS_STEPS + 1) / ODDS_STEPS, MISLED)
@@ -69,6 +80,47 @@ def pooled(co: np.ndarray, cross: np.ndarray, co_support: np.ndarray, cross_supp
     """
     prior: np.ndarray = mean_of(co, cross) + np.float32(RARE_WATER) * (1.0 - np.maximum(co_support, cross_support))
     return prior
+
+
+@operation(Local(), dtype="float32")
+def terrain_odds(evidence: np.ndarray, hand: np.ndarray | None, slope: np.ndarray | None, /) -> np.ndarray:
+    """Return the log-odds of water with what the terrain says against it.
+
+    Low and level ground says nothing for water: most of it is dry. So the terrain takes away and never adds: nothing up to ``HAND_EVEN``
+    and to the slope of even membership, and odds of a logistic prior of height and of the membership of slope above.
+
+    Parameters
+    ----------
+    evidence
+        Log-odds of water by radar, (y, x).
+    hand
+        Height above the nearest drainage in m, or None.
+    slope
+        Degrees, or None. Where one of them is not known, it says nothing.
+
+    Returns
+    -------
+    At most ``evidence``; NaN where that is.
+    """
+    odds = evidence
+    if hand is not None:
+        against = np.minimum((np.float32(HAND_EVEN) - hand) / np.float32(HAND_SCALE), np.float32(0.0))
+        odds = odds + np.where(np.isnan(hand), np.float32(0.0), np.maximum(against, np.float32(IMPOSSIBLE)))
+    if slope is not None:
+        odds = odds + np.where(np.isnan(slope), np.float32(0.0), slope_odds(slope))
+    return odds
+
+
+def slope_odds(slope: np.ndarray) -> np.ndarray:
+    """Return the log-odds that a slope leaves to water, 0 up to the slope of even membership: ln μ / (1 − μ) of the membership Z(0.5°, 15°).
+
+    Z is 1 below its first bound, 0 above its second, and has two parabolas between that meet in the middle (Zadeh's function).
+    """
+    t = np.clip((slope - SLOPE_LEVEL) / (SLOPE_STEEP - SLOPE_LEVEL), 0.0, 1.0)
+    member = np.where(t < 0.5, 1.0 - 2.0 * t * t, 2.0 * (1.0 - t) ** 2)
+    with np.errstate(divide="ignore"):
+        odds = np.log(member) - np.log1p(-np.minimum(member, 0.5))
+    return np.clip(np.where(member >= 0.5, 0.0, odds), IMPOSSIBLE, 0.0)
 
 
 def mean_of(a: np.ndarray, b: np.ndarray) -> np.ndarray:

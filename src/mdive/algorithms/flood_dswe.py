@@ -121,7 +121,7 @@ def dswe_tests(
     Jones (2019), 10.3390/rs11040374; OPERA DSWx-HLS algorithm theoretical basis document (JPL, 2022).
     """
     out = np.empty(blue.shape, dtype="uint8")
-    _words(_rows(blue, green, red, nir08, swir16, swir22), _in_steps(limits), out.reshape(-1))
+    _words(in_rows(blue, green, red, nir08, swir16, swir22), _in_steps(limits), out.reshape(-1))
     return out
 
 
@@ -158,12 +158,12 @@ def dswe_probability(
     """
     out = np.empty(blue.shape, dtype="float32")
     wanted = ("none", "conservative", "aggressive").index(partial)
-    _probabilities(_rows(blue, green, red, nir08, swir16, swir22), tuple(map(float, limits)), wanted, out.reshape(-1))
+    _probabilities(in_rows(blue, green, red, nir08, swir16, swir22), tuple(map(float, limits)), wanted, out.reshape(-1))
     return out
 
 
-def _rows(*bands: np.ndarray) -> np.ndarray:
-    """Return one float32 row of pixels per band."""
+def in_rows(*bands: np.ndarray) -> np.ndarray:
+    """Return one float32 row of pixels per band: what loops over pixels take."""
     return np.stack([np.asarray(band, dtype="float32").ravel() for band in bands])
 
 

@@ -9,14 +9,18 @@ import numpy as np
 from scipy.special import expit, logit
 
 from mdive.algorithms import flood_tables as flood
-from mdive.algorithms.components import holes, hysteresis
-from mdive.algorithms.evidence import decision_sigma, log_odds, pooled
+from mdive.algorithms.components import holes
+from mdive.algorithms.evidence import decision_sigma, log_odds, pooled, terrain_odds
 from mdive.algorithms.lattice import lattice_histogram
 from mdive.algorithms.looks import Looks, equivalent_looks
 from mdive.algorithms.mosaic import best_observation, cause, first_valid, pick, unreadable
-from mdive.algorithms.sar import decibel, lee, lee_looks, usable_power, variation, window_mean
+from mdive.algorithms.reference_water import REFERENCE_WATER, usual_water
+from mdive.algorithms.sar import DECISION_REACH, decibel, median_looks, speckle_median, usable_power, variation, window_mean
 from mdive.algorithms.tables import DISAGREE, FILL
+from mdive.algorithms.terrain_slope import slope
 from mdive.algorithms.threshold import minimum_error_threshold, surface
+from mdive.algorithms.water_bodies import darkness_levels, rim_sums, water_bodies
+from mdive.algorithms.water_edges import first_guess, only_where, with_rim
 from mdive.model.flags import QC_FLAGS, UNOBSERVED
 from mdive.plugins import Bundle, Decibels, Fraction, Hectares, Local, Metres, algorithm, operation
 
@@ -26,39 +30,52 @@ CROSS_BOUNDS: Final = (-28.0, -18.0)
 
 FALLBACK_SUPPORT: Final = 0.5
 """Below this share of evidence from the scene's own windows the threshold is essentially the published one, and flagged so."""
+FALLBACK_SEED: Final = 0.82
+"""Least probability of a seed there (log-odds 1.5, about 3 dB below both published thresholds): ploughed fields and sand are as dark as those, and
+no second mode says that the scene has anything darker."""
 FALLBACK_QUALITY: Final = 0.6
 """What a class is worth at most where the threshold does not come from the scene."""
+
+BARE: Final = 60
+"""WorldCover code of bare ground and sparse vegetation."""
+DARK_LAND: Final = (-14.6, -22.8)
+"""dB. Sand and other smooth bare ground are as dark as water: what is darker over it in VV and in VH is told by neither (DSWx-S1)."""
+NEVER_WATER: Final = 5.0
+"""Occurrence (%) below which bare ground was hardly ever seen under water (DSWx-S1)."""
 
 
 @algorithm(
     "flood.sar_threshold",
-    version="1.0.0",
+    version="1.1.0",
     needs={"post": ("vv", "vh")},
-    optional={"static": ("hand", "occurrence")},
+    optional={"static": ("hand", "occurrence"), "terrain": ("slope", "dem", "landcover")},
     sensor="sar",
-    outputs=flood.SAR_PRODUCTS,
+    outputs=(*flood.SAR_PRODUCTS, REFERENCE_WATER),
     references=(
         "10.1016/0031-3203(86)90030-0",  # Kittler and Illingworth 1986, minimum-error threshold
         "10.1016/j.isprsjprs.2014.07.014",  # Martinis 2015, tiled thresholds for floods
         "10.1109/TGRS.2017.2737664",  # Chini 2017, bimodality on a hierarchy of windows
-        "10.1080/01431161.2016.1192304",  # Twele 2016, automatic flood service
-        "10.1109/TPAMI.1980.4766994",  # Lee 1980, speckle filter
+        "10.3390/rs12152469",  # Markert 2020, thresholds from the edges of water
+        "10.1080/01431161.2016.1192304",  # Twele 2016, automatic flood service, fuzzy refinement by terrain
         "10.1109/TGRS.2009.2019269",  # Anfinsen 2009, looks from the scene
     ),
 )
 def sar_threshold(
     post: Bundle,
     static: Bundle,
+    terrain: Bundle,
     /,
     *,
     minimum_mapping_unit: Hectares = 0.3,
     fallback_vv: Decibels = -15.5,
     fallback_vh: Decibels = -23.0,
-    seed_probability: Fraction = 0.82,
+    seed_probability: Fraction = 0.5,
+    seed_share: Fraction = 0.4,
     grow_probability: Fraction = 0.27,
     looks: Looks = None,
     maximum_hand: Metres = 20.0,
     permanent_water: flood.Percent = 75.0,
+    seasonal_water: flood.Percent = 25.0,
 ) -> Mapping[str, Any]:
     """Open water from one SAR scene by tiled minimum-error thresholds in both polarisations.
 
@@ -70,60 +87,80 @@ def sar_threshold(
         ``hand``, height above the nearest drainage in m; ``occurrence``, how often water was seen there before, in percent. Without the
         second all water counts as flood. Where one of them was to be had and could not be read, water still counts as flood, but with
         the flag ``insufficient_background`` and at most half of the confidence.
+    terrain
+        ``slope`` in degrees, or ``dem``, heights in m from which it is made: what is steep is hardly water. ``landcover``, WorldCover codes:
+        over bare ground that ``occurrence`` knows as never wet, what is as dark as water is not told and stays unobserved, with the flag
+        ``conflict``. Without them nothing speaks against dark pixels.
     minimum_mapping_unit
         Smaller water bodies are dropped and smaller holes in water are closed.
     fallback_vv, fallback_vh
         Published thresholds (ASF HydroSAR), used as such where no window of the scene shows water and land as two modes, and as what the
         evidence of the scene is weighed against elsewhere.
     seed_probability
-        A water body needs a pixel that is at least this probable (log-odds 1.5): where wind hides the water from one polarisation and
-        leaves it undecided, the other reaches that alone.
+        Pixels that are at least this probably water by themselves are seeds of a water body; up to 0.82 where the scene does not carry the
+        threshold.
+    seed_share
+        A water body needs this share of seeds: the mixed pixels at its edge are none, so a small body has hardly more than half.
     grow_probability
         It reaches as far as pixels are at least this probable (log-odds -1): next to water, water is more likely than elsewhere.
     looks
-        Equivalent number of looks of a pixel of the grid. By default each polarisation of the scene tells its own, so that any product,
-        pixel size and resampling is filtered by the speckle that it has.
+        Equivalent number of looks of a pixel of the grid. By default each polarisation of the scene tells its own, so that the uncertainty
+        of any product, pixel size and resampling is that of the speckle that it has.
     maximum_hand
         Higher above the drainage nothing is called flood; what looks like it there is class 250.
     permanent_water
         Occurrence (%) from which water is permanent, not flood.
+    seasonal_water
+        Occurrence (%) from which water is told apart as seasonal in ``reference_water``.
 
     Notes
     -----
-    Filter and averages are in power; decibels serve the thresholds alone. Thresholds are sought in plain window means: the scene's own
-    looks, which the filter needs, are known only after the same walk over the scene. A scene of land alone has no threshold of its own and keeps the
-    published one with its wide error, which takes a seed of about 3 dB below it in both polarisations.
+    Filter and averages are in power; decibels serve the thresholds alone. Thresholds are sought in plain window means, of whole windows and of
+    the surroundings of what the published thresholds take for water, because most scenes have too little of it to show as a mode of a
+    window. A scene of land alone has no threshold of its own and keeps the published one with its wide error. How often there was water
+    before has no part in finding it: it would speak against a flood, which is new water.
     """
     choice = best_observation(post.mask, post.vv, post.vh)
     why = cause(post.mask, choice)
-    hand = None if static.hand is None else first_valid(static.hand)
-    occurrence = None if static.occurrence is None else first_valid(static.occurrence)
+    hand, occurrence = (None if band is None else first_valid(band) for band in (static.hand, static.occurrence))
+    steepness, height, landcover = (None if band is None else first_valid(band) for band in (terrain.slope, terrain.dem, terrain.landcover))
+    if steepness is None and height is not None:
+        steepness = slope(height)
 
     planned = [band for band in (static.hand, static.occurrence) if band is not None]
     lost = unreadable(static.mask, *planned) if planned and static.mask is not None else None
 
+    powers = [usable_power(pick(band, choice), why) for band in (post.vv, post.vh)]
+    means = [decibel(window_mean(power)) for power in powers]
+    around = with_rim(first_guess(*means, fallback_vv=fallback_vv, fallback_vh=fallback_vh))
+
     odds, support, looking, error = [], [], [], []
-    for band, fallback, (lowest, highest) in ((post.vv, fallback_vv, CO_BOUNDS), (post.vh, fallback_vh, CROSS_BOUNDS)):
-        power = usable_power(pick(band, choice), why)
-        speckle = equivalent_looks(variation(power), looks=looks)
-        counts = lattice_histogram(decibel(window_mean(power)), hand, maximum_height=maximum_hand)
-        nodes = minimum_error_threshold(counts, fallback=fallback, lowest=lowest, highest=highest)
+    for power, mean, fallback, (lowest, highest) in zip(powers, means, (fallback_vv, fallback_vh), (CO_BOUNDS, CROSS_BOUNDS), strict=True):
+        counts = lattice_histogram(mean, hand, maximum_height=maximum_hand)
+        edges = lattice_histogram(only_where(mean, around), hand, maximum_height=maximum_hand)
+        nodes = minimum_error_threshold(counts, edges, fallback=fallback, lowest=lowest, highest=highest)
         tau, sigma, below, above, carried = (surface(power, nodes, field=field) for field in ("tau", "sigma", "below", "above", "support"))
-        odds.append(log_odds(decibel(lee(power, speckle)), tau, sigma, below, above))
+        speckle = equivalent_looks(variation(power), looks=looks)
+        odds.append(log_odds(decibel(speckle_median(power)), tau, sigma, below, above))
         support.append(carried)
-        looking.append(lee_looks(power, speckle))
+        looking.append(median_looks(power, speckle))
         error.append(sigma)
 
-    evidence = window_mean(pooled(*odds, *support))
+    # Two means in a row weigh neighbours 1 2 3 2 1: pixels of detected products are twice finer than what the radar resolves.
+    near = window_mean(pooled(*odds, *support), reach=DECISION_REACH)
+    radar = window_mean(near, reach=DECISION_REACH)
+    evidence = terrain_odds(radar, hand, steepness)
     limits = {"maximum_hand": maximum_hand}
-    seed = likely(evidence, hand, probability=seed_probability, **limits)
+    seed = seeds(likely(evidence, hand, probability=seed_probability, **limits), evidence, *support)
     grow = likely(evidence, hand, probability=grow_probability, **limits)
-    bodies = hysteresis(seed, grow, minimum_area=minimum_mapping_unit)
     known = likely(evidence, hand, probability=0.0, **limits)
+    levels = darkness_levels(*means, known)
+    bodies = water_bodies(seed, grow, levels, rim_sums(levels, grow), minimum_area=minimum_mapping_unit, seed_share=seed_share)
     water = either(bodies, holes(bodies, known, minimum_area=minimum_mapping_unit))
 
+    doubt = dark_land(*means, landcover, occurrence) if landcover is not None and occurrence is not None else None
     extent = flood_class(
-        water, evidence, why, hand, occurrence, grow_probability=grow_probability, permanent_water=permanent_water, **limits
+        water, radar, why, hand, occurrence, doubt, grow_probability=grow_probability, permanent_water=permanent_water, **limits
     )
     probability = water_probability(extent, evidence, grow_probability=grow_probability)
     return {
@@ -131,8 +168,31 @@ def sar_threshold(
         "probability": probability,
         "confidence": class_confidence(extent, probability, *support, lost),
         "uncertainty": decision_sigma(*looking, *error),
-        "qc": quality_flags(extent, why, *odds, *support, occurrence, lost, permanent_water=permanent_water),
+        "qc": quality_flags(extent, why, *odds, *support, occurrence, lost, doubt, permanent_water=permanent_water),
+        "reference_water": usual_water(extent, occurrence, permanent_water=permanent_water, seasonal_water=seasonal_water),
     }
+
+
+@operation(Local(), dtype="bool")
+def dark_land(co: np.ndarray, cross: np.ndarray, landcover: np.ndarray, occurrence: np.ndarray, /) -> np.ndarray:
+    """Where bare ground that was never seen under water is as dark as water.
+
+    Parameters
+    ----------
+    co, cross
+        Backscatter in dB of both polarisations, (y, x), NaN where not valid.
+    landcover
+        WorldCover codes.
+    occurrence
+        Share of looks with water, in percent; unknown is no evidence of dry land.
+
+    References
+    ----------
+    OPERA DSWx-S1 algorithm, dark land.
+    """
+    with np.errstate(invalid="ignore"):
+        dark: np.ndarray = (co < DARK_LAND[0]) & (cross < DARK_LAND[1]) & (landcover == BARE) & (occurrence < NEVER_WATER)
+    return dark
 
 
 @operation(Local(), dtype="bool")
@@ -162,6 +222,26 @@ def likely(evidence: np.ndarray, hand: np.ndarray | None, /, *, probability: Fra
 
 
 @operation(Local(), dtype="bool")
+def seeds(seed: np.ndarray, evidence: np.ndarray, co_support: np.ndarray, cross_support: np.ndarray, /) -> np.ndarray:
+    """Return the seeds that count: without support by the scene those of ``FALLBACK_SEED`` alone, and the more support, the less it takes.
+
+    Parameters
+    ----------
+    seed
+        Seeds, (y, x) bool.
+    evidence
+        Log-odds of water, NaN where not observed.
+    co_support, cross_support
+        How far windows of the scene carry the thresholds; from ``FALLBACK_SUPPORT`` on, every seed counts.
+    """
+    lacking = 1.0 - np.maximum(co_support, cross_support) / np.float32(FALLBACK_SUPPORT)
+    with np.errstate(invalid="ignore"):
+        sure: np.ndarray = (lacking <= 0.0) | (evidence >= np.float32(logit(FALLBACK_SEED)) * lacking)
+    counted: np.ndarray = seed & sure
+    return counted
+
+
+@operation(Local(), dtype="bool")
 def either(a: np.ndarray, b: np.ndarray, /) -> np.ndarray:
     """Where one of two masks is true."""
     out: np.ndarray = a | b
@@ -175,6 +255,7 @@ def flood_class(
     why: np.ndarray,
     hand: np.ndarray | None,
     occurrence: np.ndarray | None,
+    doubt: np.ndarray | None,
     /,
     *,
     grow_probability: Fraction = 0.27,
@@ -188,11 +269,13 @@ def flood_class(
     water
         Final water mask, (y, x).
     evidence
-        Log-odds of water, NaN where not observed.
+        Log-odds of water by radar alone, NaN where not observed.
     why
         Cause of each pixel, bits of ``QC_FLAGS``.
     hand, occurrence
         Height above the nearest drainage in m, and share of looks with water in percent; NaN where unknown, or None.
+    doubt
+        Where dark land passes for water, (y, x) bool, or None: there water is not told.
     grow_probability, maximum_hand, permanent_water
         As in the algorithm.
 
@@ -206,6 +289,8 @@ def flood_class(
             out[water & (occurrence >= permanent_water)] = flood.PERMANENT_WATER
         if hand is not None:
             out[(hand > maximum_hand) & (evidence >= logit(grow_probability))] = flood.HAND_MASKED
+    if doubt is not None:
+        out[doubt & (out == flood.FLOOD)] = FILL
     out[np.isnan(evidence)] = FILL
     out[why & QC_FLAGS["layover_shadow"] != 0] = flood.LAYOVER_SHADOW
     out[why & (UNOBSERVED & ~QC_FLAGS["layover_shadow"]) != 0] = FILL
@@ -217,7 +302,9 @@ def water_probability(extent: np.ndarray, evidence: np.ndarray, /, *, grow_proba
     """Return the probability of open water, given also the company that a pixel keeps.
 
     A pixel that belongs to a water body is one next to water, for which water is more likely beforehand by as much as growing allows for
-    (so it is at least 0.5); one that does not is at most as probable as growing would have taken.
+    (so it is at least 0.5). What is around one that does not is land as well, which says once more what the pixel says itself; if it is dark
+    all the same, it was refused with its body. So it is at most as probable as growing would have taken, and its odds fall twice as fast
+    below that.
 
     Parameters
     ----------
@@ -234,7 +321,7 @@ def water_probability(extent: np.ndarray, evidence: np.ndarray, /, *, grow_proba
     """
     least = np.float32(logit(grow_probability))
     inside = expit(np.maximum(evidence - least, 0.0))
-    outside = expit(np.minimum(evidence, least))
+    outside = expit(2.0 * np.minimum(evidence, least) - least)
     return np.where(extent >= flood.HAND_MASKED, np.nan, np.where(extent == flood.NOT_WATER, outside, inside))
 
 
@@ -272,6 +359,7 @@ def quality_flags(
     cross_support: np.ndarray,
     occurrence: np.ndarray | None,
     lost: np.ndarray | None,
+    doubt: np.ndarray | None,
     /,
     *,
     permanent_water: flood.Percent = 75.0,
@@ -292,17 +380,22 @@ def quality_flags(
         Share of looks with water, in percent, or None.
     lost
         Where a static layer could not be read, or None.
+    doubt
+        Where dark land passes for water, or None.
     permanent_water
         Occurrence (%) from which water is permanent.
 
     Returns
     -------
-    Bits ``threshold_fallback``, ``conflict`` (the polarisations disagree), ``hand_excluded``, ``permanent_water``,
+    Bits ``threshold_fallback``, ``conflict`` (the polarisations disagree, or the land cover with them), ``hand_excluded``, ``permanent_water``,
     ``insufficient_background`` (flood, but the layer that tells usual water was lost), and ``nodata`` with ``edge_contaminated`` where a
     scene was read but too little of the filter window was valid.
     """
     out = why.astype("uint16")
     seen = why & UNOBSERVED == 0
+    if doubt is not None:
+        out[seen & doubt & (extent == FILL)] |= QC_FLAGS["conflict"]
+        seen = seen & ~doubt
     out[seen & (extent == FILL)] |= QC_FLAGS["nodata"] | QC_FLAGS["edge_contaminated"]
     said = extent < flood.HAND_MASKED
     out[said & (np.maximum(co_support, cross_support) < FALLBACK_SUPPORT)] |= QC_FLAGS["threshold_fallback"]

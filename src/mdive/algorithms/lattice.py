@@ -65,7 +65,7 @@ def lattice_histogram(
     ``counts`` (rows, columns, bins) of the leaves, and ``leaf``, their edge in pixels.
     """
     leaf = leaf_pixels(grid)
-    shape = -(-max(grid.shape[0], window.row_end) // leaf), -(-max(grid.shape[1], window.col_end) // leaf)
+    shape = -(-grid.shape[0] // leaf), -(-grid.shape[1] // leaf)
     first = window.row // leaf, window.col // leaf
     last = (window.row_end - 1) // leaf + 1, (window.col_end - 1) // leaf + 1
     counts = np.zeros((last[0] - first[0], last[1] - first[1], BINS), dtype="uint32")

@@ -29,6 +29,9 @@ and floods come in all sizes. 3 km at 30 m is the 100 pixels of the ASF water ma
 VALID_SHARE: Final = 1 / 3
 """Least share of valid pixels in a window."""
 
+EDGE_PIXELS: Final = 300.0
+"""Least number of pixels around the edges of water in a window: two modes of 1 dB each then stand out of the bins' noise by tenfold."""
+
 SEPARABILITY: Final = 0.70
 """Least share of the variance between the two classes: that of DSWx-S1. One normal mode reaches 2/π = 0.64, a uniform one 0.75. Ashman's D
 of the two sides of a split would say nothing more: with ``RATIO`` it then exceeds 2.2, and one normal mode already has 2.6."""
@@ -52,7 +55,14 @@ NODE: Final = 4
 
 @operation(Local(), dtype="float32", units="dB")
 def minimum_error_threshold(
-    histograms: Mapping[str, np.ndarray], /, *, grid: Grid, fallback: Decibels, lowest: Decibels, highest: Decibels
+    histograms: Mapping[str, np.ndarray],
+    edges: Mapping[str, np.ndarray] | None = None,
+    /,
+    *,
+    grid: Grid,
+    fallback: Decibels,
+    lowest: Decibels,
+    highest: Decibels,
 ) -> dict[str, np.ndarray]:
     """Turn lattice histograms into a surface of thresholds.
 
@@ -64,7 +74,10 @@ def minimum_error_threshold(
     Parameters
     ----------
     histograms
-        From ``lattice_histogram``.
+        From ``lattice_histogram``, of all pixels.
+    edges
+        The same of the pixels around a first guess of water alone, or None: windows in which water covers too little to be seen as a mode
+        of all pixels tell their threshold by those.
     fallback
         The published threshold: what the surface is where no window counts.
     lowest, highest
@@ -80,10 +93,13 @@ def minimum_error_threshold(
     References
     ----------
     Kittler and Illingworth (1986), 10.1016/0031-3203(86)90030-0; Martinis et al. (2015), 10.1016/j.isprsjprs.2014.07.014;
-    Chini et al. (2017), 10.1109/TGRS.2017.2737664.
+    Chini et al. (2017), 10.1109/TGRS.2017.2737664; Markert et al. (2020), 10.3390/rs12152469, for thresholds from edges of water.
     """
     counts, leaf = histograms["counts"], int(histograms["leaf"])
-    found = np.concatenate([_windows(counts, size, leaf, lowest, highest) for size in WINDOWS])
+    told_by = [(counts, VALID_SHARE * (size * leaf) ** 2, size) for size in WINDOWS]
+    if edges is not None:
+        told_by += [(edges["counts"], EDGE_PIXELS, size) for size in WINDOWS]
+    found = np.concatenate([_windows(some, size, least, lowest, highest) for some, least, size in told_by])
     nodes = tuple(-(-n // NODE) for n in counts.shape[:2])
     fields: dict[str, np.ndarray] = {name: np.empty(nodes) for name in ("tau", "sigma", "support", "below", "above")}
     centres = found[:, :2] + 0.5 * found[:, 2:3]
@@ -113,7 +129,7 @@ def surface(like: np.ndarray, nodes: Mapping[str, np.ndarray], /, *, window: Win
 
 
 @numba.njit(nogil=True, cache=True)
-def _windows(counts: np.ndarray, size: int, leaf: int, lowest: float, highest: float) -> np.ndarray:
+def _windows(counts: np.ndarray, size: int, least: float, lowest: float, highest: float) -> np.ndarray:
     rows, cols = counts.shape[:2]
     step = size // 2
     most = (-(-rows // step)) * (-(-cols // step))
@@ -127,7 +143,7 @@ def _windows(counts: np.ndarray, size: int, leaf: int, lowest: float, highest: f
                 for c in range(j, min(j + size, cols)):
                     for b in range(BINS):
                         histogram[b] += counts[r, c, b]
-            if histogram.sum() < VALID_SHARE * (size * leaf) ** 2:
+            if histogram.sum() < least:
                 continue
             tau, share, separability, valley, below, above = fit(histogram)
             if not lowest <= tau <= highest or separability <= SEPARABILITY or valley >= VALLEY:
