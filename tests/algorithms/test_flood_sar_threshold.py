@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from mdive.algorithms import flood_tables as flood
 from mdive.algorithms import tables
-from mdive.algorithms.flood_sar_threshold import FALLBACK_QUALITY, FALLBACK_SUPPORT, sar_threshold, seeds
+from mdive.algorithms.flood_sar_threshold import sar_threshold
+from mdive.algorithms.sar_water import FALLBACK_QUALITY, FALLBACK_SUPPORT, seeds
 from mdive.errors import InputError
 from mdive.model.flags import QC_FLAGS
 from mdive.pipeline import Tiles, load_node
@@ -21,7 +22,7 @@ from mdive.testing._cover import FARMLAND, cover
 from mdive.testing._landscape import LOWLAND, Landscape
 from mdive.testing._sar import Radar, backscatter
 
-STATIC, TERRAIN = ("hand", "occurrence"), ("slope", "dem", "landcover")
+STATIC = ("hand", "occurrence", "slope", "dem", "landcover")
 LAND, WATER = (-9.5, -16.0), (-20.0, -27.0)
 """(VV, VH) in dB of calm water and of land with crops, Sentinel-1 at 38 degrees."""
 
@@ -29,17 +30,16 @@ LAND, WATER = (-9.5, -16.0), (-20.0, -27.0)
 @pytest.fixture(scope="session")
 def analyse(evaluate):
     def run(vv, vh, mask=None, static_mask=None, tiles=None, resolution=10.0, outputs=None, **given_):
-        ground = {k: given_.pop(k, None) for k in (*STATIC, *TERRAIN)}
+        ground = {k: given_.pop(k, None) for k in STATIC}
         parameters = given_
         rasters = {"vv": vv, "vh": vh, "mask": np.zeros(vv.shape, "uint16") if mask is None else mask}
         rasters |= {k: v for k, v in {**ground, "static_mask": static_mask}.items() if v is not None}
         post = Bundle(vv=load_node("s1/post", "vv"), vh=load_node("s1/post", "vh"), mask=load_node("s1/post", "mask", dtype="uint16"))
         static = Bundle(**{k: load_node("dem/static", k) if k in rasters else None for k in STATIC}, mask=None)
-        terrain = Bundle(**{k: load_node("dem/terrain", k) if k in rasters else None for k in TERRAIN}, mask=None)
         if static_mask is not None:
             static.mask = load_node("dem/static", "static_mask", dtype="uint16")
         timed = {k: v if v.ndim == 3 else v[np.newaxis] for k, v in rasters.items()}
-        nodes = sar_threshold(post, static, terrain, **parameters)
+        nodes = sar_threshold(post, static, **parameters)
         return evaluate({name: nodes[name] for name in outputs or nodes}, timed, tiles, resolution)
 
     return run
@@ -477,7 +477,7 @@ def test_the_same_bits_on_any_tiles(analyse, simulate, data):
 def test_the_declaration_names_what_it_returns():
     spec = sar_threshold.__mdive_algorithm__
     assert [o.name for o in spec.outputs] == ["extent", "probability", "confidence", "uncertainty", "qc", "reference_water"]
-    assert spec.phases == ("post", "static", "terrain")
+    assert spec.phases == ("post", "static")
     assert {e.value for e in spec.outputs[0].classes} == {0, 1, 2, 3, 4, *range(250, 256)}
     text = inspect.getdoc(sar_threshold)
     for name, parameter in spec.parameters.items():

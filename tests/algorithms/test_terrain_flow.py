@@ -91,6 +91,19 @@ def test_a_drain_has_so_many_square_kilometres_upstream():
     assert drains(area, occurrence).tolist() == [[True, True, False]]
 
 
+@pytest.mark.parametrize("metres", [90.0, 30.0, 10.0])
+def test_a_stream_begins_at_one_place_whatever_the_pixel(metres):
+    """Each row flows east into a ditch that flows south: after 900 m of rows that are 1.8 km long, 1.62 km² lie upstream."""
+    rows, cols = int(1800 / metres), int(1800 / metres)
+    direction = np.zeros((rows, cols), "uint8")
+    direction[:, -1] = 1
+    direction[-1, -1] = 8
+    grid = Grid(crs="EPSG:32631", resolution=metres, x0=5e5, y0=5e6, shape=(rows, cols))
+    begun = drains(drainage_area(direction, grid=grid), None, drain_area=1.62)
+    assert not begun[:, :-1].any()
+    np.testing.assert_array_equal(begun[:, -1], (np.arange(rows) + 1) * metres >= 900.0)
+
+
 def test_input_is_not_changed():
     direction, weight = meander(), np.ones((12, 12), "int64")
     drain, values = np.eye(12, dtype=bool), np.ones((12, 12), "float32")

@@ -50,7 +50,7 @@ def test_dems_are_rough_or_flat_and_do_not_depend_on_how_they_are_made(dems, tmp
 
 
 def test_each_figure_is_tracked(terrain, monkeypatch):
-    monkeypatch.setattr(terrain.Terrain, "params", ([0.01], ["rough", "flat"]))
+    monkeypatch.setattr(terrain.Terrain, "params", ([0.01], ["flat"]))
     benchmark = terrain.Terrain()
     found = benchmark.setup_cache()
     for ground in benchmark.params[1]:
@@ -98,6 +98,7 @@ def test_the_engine_runs_the_same_dem_to_the_same_hand(terrain, dems, tmp_path, 
 
 def test_without_peers_mdive_alone_is_measured(terrain, monkeypatch, capsys):
     monkeypatch.delenv("MDIVE_PEERS_PYTHON", raising=False)
+    monkeypatch.setattr(terrain, "run_apart", lambda *_, **__: terrain.Taken(1.0, 2.0, 100.0))
     monkeypatch.setattr(sys, "argv", ["terrain", "--megapixels", "0.01", "--ground", "flat", "--programs", "mdive", "pysheds"])
     assert terrain.main() == 0
     out, err = capsys.readouterr()

@@ -17,7 +17,7 @@ from mdive.cube.failures import Unreadable
 from mdive.cube.files import driver_for, with_raster
 from mdive.cube.objects import GOOD_FOR, S3, Google, open_address
 from mdive.cube.signing import LEAST, MARGIN
-from mdive.cube.web import ATTEMPTS, ATTEMPTS_IF_DENIED, Web
+from mdive.cube.web import ATTEMPTS, DENIALS, Web
 from mdive.errors import InputError
 from mdive.pipeline.window import Window
 
@@ -120,13 +120,13 @@ def test_a_key_that_is_not_there(source_at, read, s3):
 
 def test_a_wrong_secret(source_at, read, s3, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "anotherCANARY")
-    assert_lost(read(source_at()), "denied", ATTEMPTS_IF_DENIED, "SignatureDoesNotMatch")
-    assert len(s3.requests) == ATTEMPTS_IF_DENIED
+    assert_lost(read(source_at()), "denied", DENIALS, "SignatureDoesNotMatch")
+    assert len(s3.requests) == DENIALS
 
 
 def test_an_unknown_key(source_at, read, s3, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDCANARY")
-    assert_lost(read(source_at()), "denied", ATTEMPTS_IF_DENIED, "InvalidAccessKeyId")
+    assert_lost(read(source_at()), "denied", DENIALS, "InvalidAccessKeyId")
 
 
 def test_a_profile_of_the_shared_file(source_at, read, s3, monkeypatch, tmp_path):

@@ -21,7 +21,7 @@ from mdive.cube import native, read_block, signing
 from mdive.cube.failures import Unreadable
 from mdive.cube.files import with_raster
 from mdive.cube.signing import LEAST, MARGIN, Bearer, PlanetaryComputer, Secret, Signed, Signers
-from mdive.cube.web import ATTEMPTS, ATTEMPTS_IF_DENIED
+from mdive.cube.web import ATTEMPTS, DENIALS
 from mdive.pipeline.window import Window
 
 PLACE = {"x0": 600000.0, "y0": 4000000.0, "res": 10.0}
@@ -153,10 +153,10 @@ def test_a_container_that_denies_every_token(cloud, fresh, source_at, read, serv
     server.gate = lambda path, headers: DENIED if "/s2/" in path and "/token/" not in path else cloud.gate(path, headers)
     for window in (LEFT, RIGHT):
         failure = only(read(made, window))
-        assert (failure.cause, failure.attempts) == ("denied", ATTEMPTS_IF_DENIED)
+        assert (failure.cause, failure.attempts) == ("denied", DENIALS)
         assert "AuthenticationFailed" in failure.message
     assert len(cloud.asked) == 1, "the token is new: it is not the token that is wrong"
-    assert sum("/s2/" in r and "/token/" not in r for r in server.requests) == 2 * ATTEMPTS_IF_DENIED
+    assert sum("/s2/" in r and "/token/" not in r for r in server.requests) == 2 * DENIALS
 
 
 @pytest.mark.parametrize(("packing", "lifetime"), [("deflate", 2700.0), ("deflate", 3600.0), ("deflate", 360.0), ("lzw", 2700.0)])

@@ -22,7 +22,7 @@ from mdive.cube.native import NativeFiles
 from mdive.cube.patience import FAILURES, Patience
 from mdive.cube.store import BlockStore
 from mdive.cube.tiff import HEADER, read_layout
-from mdive.cube.web import ATTEMPTS, ATTEMPTS_IF_DENIED, Web
+from mdive.cube.web import ATTEMPTS, DENIALS, Web
 from mdive.model.flags import QC_FLAGS
 from mdive.pipeline.window import Window
 
@@ -211,6 +211,13 @@ def test_a_gateway_that_is_sick_for_a_while(read, server, slept):
     assert len(server.requests) == CALM + 7 == CALM + len(slept)
 
 
+@pytest.mark.parametrize("faults", [[503, 403], [403, 503], ["cut", 429, 403]])
+def test_one_denial_passes_whatever_came_before_it(read, server, faults):
+    server.faults = list(faults)
+    assert_calm(read())
+    assert len(server.requests) == CALM + len(faults)
+
+
 def test_the_server_says_how_long_to_wait(read, server, slept):
     server.faults = [(503, {"Retry-After": "7"}, b""), (429, {"Retry-After": formatdate(time.time() + 20, usegmt=True)}, b"")]
     assert_calm(read())
@@ -231,8 +238,8 @@ def test_pauses_grow_and_differ(read, server, slept):
 
 
 FINAL = {
-    "403": (403, "denied", ATTEMPTS_IF_DENIED),
-    "401": (401, "denied", ATTEMPTS_IF_DENIED),
+    "403": (403, "denied", DENIALS),
+    "401": (401, "denied", DENIALS),
     "404": (404, "http_404", 1),
     "410": (410, "http_410", 1),
     "416": (416, "truncated", 1),

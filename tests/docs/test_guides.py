@@ -110,6 +110,14 @@ def table(docs, page, name):
     return rows
 
 
+def test_the_table_of_checks(docs):
+    from mdive.testing import check_plugin
+
+    told = dict(table(docs, "plugins", "checks"))
+    known = {c.name: c.meaning.removeprefix("Check that ").replace("``", "`") for c in check_plugin("builtin")}
+    assert told == known
+
+
 def test_the_table_of_causes(docs):
     rows = table(docs, "quickstart", "cause")
     assert [(int(v), n, t) for v, n, t in rows[:-1]] == list(CAUSES)

@@ -19,7 +19,7 @@ from mdive.cube import connections, files, native, web
 from mdive.cube.native import NativeFiles
 from mdive.cube.patience import Patience
 from mdive.cube.store import BlockStore
-from mdive.cube.web import ATTEMPTS, ATTEMPTS_IF_DENIED, Web
+from mdive.cube.web import ATTEMPTS, DENIALS, Web
 from mdive.model import load_event
 from mdive.products import read_ledger
 from mdive.testing import make_flood_event
@@ -172,7 +172,7 @@ def test_what_gdal_decodes_is_fetched_with_the_same_care(day, event, fault, numb
 # What does not
 
 LASTING = {
-    "403": (403, "denied", ATTEMPTS_IF_DENIED),
+    "403": (403, "denied", DENIALS),
     "404": (404, "http_404", 1),
     "429": ((429, {"Retry-After": "2"}, b""), "http_429", ATTEMPTS),
     "429 for a day": ((429, {"Retry-After": "86400"}, b""), "http_429", 1),

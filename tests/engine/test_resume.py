@@ -44,7 +44,7 @@ def test_good_checkpoints_are_used_and_bad_ones_set_aside(calm, shas, tmp_path, 
     from mdive.engine import run as engine
 
     out = tmp_path / "run"
-    monkeypatch.setattr(engine, "finish", lambda *a, **k: (_ for _ in ()).throw(RuntimeError("stop")))
+    monkeypatch.setattr("mdive.engine.finish.finish", lambda *a, **k: (_ for _ in ()).throw(RuntimeError("stop")))
     with pytest.raises(RuntimeError, match="stop"):
         mdive.run(calm.plan, out, runtime=mdive.connect("serial"))
     monkeypatch.undo()

@@ -48,7 +48,7 @@ def make_plan():
             catalog="test",
             sources=(source,),
             grid=grid,
-            algorithm=AlgorithmRef(name="family.method", version="1.0.0", sources={"post": source.key}),
+            algorithm=AlgorithmRef(name="family.method", version="1.0.0", sources={"post": (source.key,)}),
             pipeline=Pipeline(nodes=(), outputs={}),
             products=("extent",),
             tiling=Tiling(size=512),

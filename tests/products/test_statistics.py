@@ -164,3 +164,27 @@ def test_a_grid_beyond_its_projection_is_refused_where_it_holds_data(tmp_path, s
     extent[0, 0] = 1
     with pytest.raises(InputError, match="cannot tell the size"):
         class_areas(save(tmp_path / "f.tif", specs.extent, grid, extent), specs.extent, grid)
+
+
+def test_more_pixels_do_not_make_the_area_surer(tmp_path, specs, make_grid, save):
+    """Errors of neighbours are alike: the same map on pixels half as large has the same bounds, and they lie apart.
+
+    Were pixels taken for independent, the width would halve with each halving of the pixel, and be nothing on a large map.
+    """
+    rng = np.random.default_rng(5)
+    probability = np.rint(rng.random((100, 100)) * 100).astype(np.float32) / 100
+    extent = (probability >= 0.5).astype(np.uint8)
+    found = []
+    for n in (1, 2, 4):
+        grid = make_grid((100 * n, 100 * n), resolution=40.0 / n)
+        paths = (
+            save(tmp_path / f"{layer}{n}.tif", getattr(specs, layer), grid, array.repeat(n, 0).repeat(n, 1))
+            for layer, array in (("extent", extent), ("probability", probability))
+        )
+        areas = class_areas(next(paths), specs.extent, grid, probability_path=next(paths))
+        event = areas.area_m2("event")
+        found.append((areas.by_probability.low(0.84) / event, areas.by_probability.high(0.16) / event))
+    np.testing.assert_allclose(found, [found[0]] * 3, rtol=1e-3)
+    low, high = found[0]
+    # Evenly spread probability: of the half that is called the event a third is sure, and two thirds of the other half are possible.
+    assert (low, high) == (pytest.approx(0.33, abs=0.05), pytest.approx(1.68, abs=0.05))

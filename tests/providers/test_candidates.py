@@ -92,6 +92,24 @@ def test_a_composite_over_the_onset_is_neither_before_nor_after(memory, item, op
     assert {r.reason for r in found.rejected} == {f"it mixes moments inside and outside of the {p} window" for p in ("pre", "post")}
 
 
+@pytest.mark.parametrize(
+    ("when", "phase"),
+    [
+        ("2024-05-10T08:00:00Z", "pre"),
+        ("2024-05-10T12:00:00Z", "post"),
+        # Without a zone it is UTC, as STAC has it; with one it is the moment that counts, not the hour that is written.
+        ("2024-05-10T08:00:00", "pre"),
+        ("2024-05-10T12:00:00", "post"),
+        ("2024-05-10T12:00:00+04:00", "pre"),
+        ("2024-05-10T08:00:00-04:00", "post"),
+    ],
+)
+def test_before_and_after_are_told_by_the_moment(memory, item, optical_assets, when, phase):
+    raw = item("x", bbox=WHOLE, when=when, assets=optical_assets("red"))
+    found = candidates(memory([raw]), AREA, {"pre": (PRE[0], POST[0] - timedelta(seconds=1)), "post": POST})
+    assert [s.phase for s in found.sources] == [phase]
+
+
 def test_only_the_phases_that_are_asked_for(memory, scene):
     raws = [scene("a", POST[0]), scene("b", PRE[0])]
     assert [s.key for s in candidates(memory(raws), AREA, {"post": POST}).sources] == ["optical/post"]

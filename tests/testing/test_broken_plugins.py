@@ -108,7 +108,7 @@ MISTAKES = {
     ),
     "a counter": (
         '    """Return the class."""\n',
-        '    """Return the class."""\n    classify.calls = getattr(classify, "calls", 0) + 1\n    threshold = threshold + 0.01 * (classify.calls % 3)\n',
+        '    """Return the class."""\n    classify.calls = getattr(classify, "calls", 0) + 1\n    threshold = 0.05 + 0.05 * (classify.calls * 0.618 % 1)\n',
         "deterministic",
         r"second time.*'extent' differs",
     ),

@@ -111,3 +111,19 @@ def test_truth_of_a_real_case_scores_itself():
     assert got.f1 == 1
     assert got.observed_share == 1
     assert got.tp > 1000
+
+
+def test_background_that_is_right_earns_nothing(write):
+    """A map without any event is right on 99 % of such an area, and worth nothing; so is one that doubles the event for the same share."""
+    truth = np.zeros((100, 100), np.uint8)
+    truth[:10, :10] = 1
+    nothing = score(write("truth.tif", truth), write("dry.tif", np.zeros_like(truth), band_tags=TABLE))
+    assert (nothing.tn + nothing.tp) / truth.size == 0.99
+    assert (nothing.f1, nothing.iou) == (0.0, 0.0)
+    twice = truth.copy()
+    twice[:10, 10:20] = 1
+    wide = score(write("truth.tif", truth), write("wide.tif", twice, band_tags=TABLE))
+    assert (wide.f1, wide.iou) == (pytest.approx(2 / 3), 0.5)
+    # More dry land around changes neither.
+    larger = np.pad(truth, ((0, 900), (0, 900))), np.pad(twice, ((0, 900), (0, 900)))
+    assert score(write("truth.tif", larger[0]), write("wide.tif", larger[1], band_tags=TABLE)).f1 == wide.f1

@@ -292,7 +292,7 @@ def _depth(parameters: Mapping[str, Any], grid: Grid) -> int:
     return isqrt(_limit(parameters["metres"], grid)) // min(high, wide)
 
 
-@operation(Focal(_depth), dtype="bool")
+@operation(Focal(_depth), dtype="bool", working=16)
 def buffer(mask: np.ndarray, /, *, grid: Grid, metres: Metres = 100.0) -> np.ndarray:
     """Return the ground within a distance of a mask: where ``distance`` is at most so many metres.
 

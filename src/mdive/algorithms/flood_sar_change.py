@@ -11,11 +11,9 @@ from scipy.special import expit, logit
 from mdive.algorithms import flood_tables as flood
 from mdive.algorithms.components import hysteresis
 from mdive.algorithms.evidence import decision_sigma, log_odds, mean_of
-from mdive.algorithms.flood_sar_threshold import FALLBACK_QUALITY, FALLBACK_SUPPORT
 from mdive.algorithms.looks import Looks
-from mdive.algorithms.mosaic import first_valid, unreadable
 from mdive.algorithms.reference_water import REFERENCE_WATER, usual_water
-from mdive.algorithms.sar import usable_power, window_mean
+from mdive.algorithms.sar import speckle_median, usable_power, window_mean
 from mdive.algorithms.sar_change import (
     STACK,
     Deviations,
@@ -26,10 +24,11 @@ from mdive.algorithms.sar_change import (
     pairs_of,
     reference,
 )
-from mdive.algorithms.sar_water import radar_water
-from mdive.algorithms.tables import CONFIDENCE, DISAGREE, FILL, QUALITY, share, uncertainty
-from mdive.algorithms.terrain_slope import slope
-from mdive.model.flags import QC_FLAGS, UNOBSERVED
+from mdive.algorithms.sar_products import flood_class, quality_flags, water_probability, where_said, worth
+from mdive.algorithms.sar_water import either, ground_of, radar_water, smoothed
+from mdive.algorithms.tables import CONFIDENCE, QUALITY, share, uncertainty
+from mdive.algorithms.water_bodies import rim_sums, surrounded
+from mdive.model.flags import QC_FLAGS
 from mdive.plugins import Bundle, Decibels, Fraction, Hectares, Local, Metres, algorithm, operation
 
 STANDING: Final = (10, 90, 95)
@@ -133,18 +132,10 @@ def sar_change(
     The probability is that of water, times that of change: of flood, not of water.
     """
     pairs = pairs_of(pre, post)
-    hand, occurrence, steepness, height, landcover = (
-        None if band is None else first_valid(band) for band in (static.hand, static.occurrence, static.slope, static.dem, static.landcover)
-    )
-    if steepness is None and height is not None:
-        steepness = slope(height)
-    planned = [band for band in (static.hand, static.occurrence) if band is not None]
-    lost = unreadable(static.mask, *planned) if planned and static.mask is not None else None
-
+    ground = ground_of(static)
     now = radar_water(
         post,
-        hand,
-        steepness,
+        ground,
         minimum_mapping_unit=minimum_mapping_unit,
         fallback_vv=fallback_vv,
         fallback_vh=fallback_vh,
@@ -156,45 +147,58 @@ def sar_change(
     )
 
     fell, rose, before, count, deviation = [], [], [], [], []
-    for name, fallback, mean, level_of_water in zip(("vv", "vh"), (fallback_vv, fallback_vh), now.powers, now.levels, strict=True):
+    for name, fallback, mean, levels in zip(("vv", "vh"), (fallback_vv, fallback_vh), now.means, now.levels, strict=True):
         single = usable_power(getattr(pre, name), pre.mask)
         stack = window_mean(single)
-        limits = {"pairs": pairs, "dark": fallback, "minimum_drop": minimum_change}
-        level, spread, n = (reference(stack, now.choice, field=field, **limits) for field in ("level", "spread", "count"))
+        asked = {"pairs": pairs, "dark": fallback, "minimum_drop": minimum_change}
+        level, spread, n = (reference(stack, now.choice, field=field, **asked) for field in ("level", "spread", "count"))
         looked = filtered_looks(filtered_variation(mean)), filtered_looks(filtered_variation(stack))
-        fell.append(change_odds(mean, level, spread, n, *looked, minimum_change=minimum_change, deviations=deviations))
-        rose.append(change_odds(mean, level, spread, n, *looked, minimum_change=minimum_change, deviations=deviations, rise=True))
-        before.append(log_odds(reference(single, now.choice, field="mean", pairs=pairs), *level_of_water))
+        least = {"minimum_change": minimum_change, "deviations": deviations}
+        fell.append(change_odds(mean, level, spread, n, *looked, **least))
+        rose.append(change_odds(mean, level, spread, n, *looked, **least, rise=True))
+        earlier = reference(single, now.choice, field="mean", pairs=pairs)
+        before.append(log_odds(speckle_median(earlier), *levels))
         deviation.append(change_deviation(mean, spread, n, *looked))
         count.append(n)
 
     # Odds are averaged, not power: a mean over the bank of a river would hide the river, and pass its rim for flood.
-    past = window_mean(opinions(*before), reach=PAST_REACH)
+    past = smoothed(opinions(*before))
     change = came(opinions(*fell), past)
-    limits = {"permanent_water": permanent_water}
-    sure = surely_new(now.water, change, occurrence, probability=change_probability, **limits)
-    possible = possibly_new(now.water, change, past, occurrence, probability=grow_probability, seasonal_water=seasonal_water, **limits)
-    new = hysteresis(sure, possible, minimum_area=minimum_mapping_unit)
+    permanent = {"permanent_water": permanent_water}
+    new = hysteresis(
+        surely_new(now.water, change, ground.occurrence, probability=change_probability, **permanent),
+        possibly_new(now.water, change, past, ground.occurrence, probability=grow_probability, **permanent),
+        minimum_area=minimum_mapping_unit,
+    )
+    if ground.occurrence is not None:
+        rare = rare_water(now.water, new, ground.occurrence, seasonal_water=seasonal_water)
+        new = either(new, surrounded(rare, rim_sums(new_or_dry(new, now.water, now.evidence), rare)))
     standing = None
-    if landcover is not None:
+    if ground.landcover is not None:
         wet = [
-            double_bounce(*now.powers, rose[0], landcover, hand, probability=p, maximum_hand=maximum_hand)
+            double_bounce(*now.means, rose[0], ground.landcover, ground.hand, probability=p, maximum_hand=maximum_hand)
             for p in (change_probability, grow_probability)
         ]
         standing = hysteresis(*wet, minimum_area=minimum_mapping_unit)
 
-    limits |= {"grow_probability": grow_probability, "maximum_hand": maximum_hand}
-    extent = change_class(now.water, new, standing, now.radar, past, now.why, hand, occurrence, **limits)
-    limits = {"grow_probability": grow_probability, "change_probability": change_probability}
-    probability = flood_probability(extent, now.evidence, change, rose[0], **limits)
+    grow = {"grow_probability": grow_probability}
+    # Dark land that references show is no flood by them.
+    doubt = None if now.doubt is None else unknown_where(now.doubt, past)
+    wet_now = flood_class(
+        now.water, now.radar, now.why, ground.hand, ground.occurrence, doubt, maximum_hand=maximum_hand, **grow, **permanent
+    )
+    extent = change_class(wet_now, new, standing, past)
+    water = water_probability(now.water, now.evidence, **grow)
+    probability = flood_probability(extent, water, change, rose[0], change_probability=change_probability, **grow)
+    flags = quality_flags(extent, now.why, *now.odds, *now.support, ground.occurrence, ground.lost, doubt, **permanent)
     error = decision_sigma(*now.looking, *(sigma for _, sigma, _, _ in now.levels))
     return {
         "extent": extent,
         "probability": probability,
-        "confidence": change_confidence(extent, probability, now.evidence, change, past, *now.support, occurrence, lost),
-        "uncertainty": change_sigma(extent, *deviation, error),
-        "qc": change_flags(extent, now.why, *now.odds, *now.support, *count, past, occurrence, lost, permanent_water=permanent_water),
-        "reference_water": usual_water(extent, occurrence, permanent_water=permanent_water, seasonal_water=seasonal_water),
+        "confidence": change_confidence(extent, probability, water, past, *now.support, ground.occurrence, ground.lost),
+        "uncertainty": where_said(extent, change_sigma(*deviation, error)),
+        "qc": change_flags(flags, extent, *count, past, ground.occurrence, **permanent),
+        "reference_water": usual_water(extent, ground.occurrence, seasonal_water=seasonal_water, **permanent),
     }
 
 
@@ -217,8 +221,8 @@ def came(fell: np.ndarray, past: np.ndarray, /) -> np.ndarray:
     -------
     The lesser of the two claims; NaN where one is not known.
     """
-    lesser: np.ndarray = np.minimum(fell, -past)
-    return lesser
+    both: np.ndarray = np.float32(0.5) * (fell - past)
+    return both
 
 
 @operation(Local(), dtype="bool")
@@ -263,12 +267,8 @@ def possibly_new(
     *,
     probability: Fraction = 0.27,
     permanent_water: flood.Percent = 75.0,
-    seasonal_water: flood.Percent = 25.0,
 ) -> np.ndarray:
-    """Return the water that was not there before, as far as anybody can tell.
-
-    Land that was as dark as water cannot be seen to become water. Where occurrence says that water is not even seasonal, it may have: smooth
-    fields in a flooded plain are flooded.
+    """Return the water that was not there before, as far as references tell.
 
     Parameters
     ----------
@@ -280,15 +280,48 @@ def possibly_new(
         Share of looks with water, in percent, or None.
     probability
         Least probability that it came: next to new water, new water is more likely than elsewhere.
-    permanent_water, seasonal_water
-        Occurrence from which water is permanent, and from which there is water in some season.
+    permanent_water
+        Occurrence from which water is permanent.
     """
     with np.errstate(invalid="ignore"):
-        new: np.ndarray = ((change >= logit(probability)) & (past < 0.0)) | np.isnan(change)
+        new: np.ndarray = water & (((change >= logit(probability)) & (past < 0.0)) | np.isnan(change))
         if occurrence is not None:
-            new = (new | (occurrence < seasonal_water)) & ~(occurrence >= permanent_water)
-        new &= water
+            new = new & ~(occurrence >= permanent_water)
     return new
+
+
+@operation(Local(), dtype="bool")
+def rare_water(water: np.ndarray, new: np.ndarray, occurrence: np.ndarray, /, *, seasonal_water: flood.Percent = 25.0) -> np.ndarray:
+    """Return the water that the references show as well, where occurrence says that there is none in any season.
+
+    It is land as dark as water, which cannot be seen to become water, or a flood that had begun.
+
+    Parameters
+    ----------
+    water, new
+        Water after the onset, and the part of it that came, (y, x) bool.
+    occurrence
+        Share of looks with water, in percent.
+    seasonal_water
+        Occurrence from which there is water in some season.
+    """
+    with np.errstate(invalid="ignore"):
+        rare: np.ndarray = water & ~new & (occurrence < seasonal_water)
+    return rare
+
+
+@operation(Local(), dtype="uint16", fill=0)
+def new_or_dry(new: np.ndarray, water: np.ndarray, evidence: np.ndarray, /) -> np.ndarray:
+    """Return 2 where water came, 1 where there is none, 0 where water stayed and where nobody knows.
+
+    Parameters
+    ----------
+    new, water
+        Water that came, and all water after the onset, (y, x) bool.
+    evidence
+        Log-odds of water, NaN where not observed.
+    """
+    return np.where(new, np.uint16(2), np.where(water | np.isnan(evidence), np.uint16(0), np.uint16(1)))
 
 
 @operation(Local(), dtype="bool")
@@ -335,64 +368,54 @@ def double_bounce(
     return good
 
 
-@operation(Local(), dtype="uint8")
-def change_class(
-    water: np.ndarray,
-    new: np.ndarray,
-    standing: np.ndarray | None,
-    evidence: np.ndarray,
-    past: np.ndarray,
-    why: np.ndarray,
-    hand: np.ndarray | None,
-    occurrence: np.ndarray | None,
-    /,
-    *,
-    grow_probability: Fraction = 0.27,
-    maximum_hand: Metres = 20.0,
-    permanent_water: flood.Percent = 75.0,
-) -> np.ndarray:
-    """Return the flood class of each pixel.
+@operation(Local(), dtype="bool")
+def unknown_where(doubt: np.ndarray, past: np.ndarray, /) -> np.ndarray:
+    """Where there is a doubt that no reference can settle.
 
     Parameters
     ----------
-    water, new
-        Water after the onset, and the part of it that came, (y, x) bool.
+    doubt
+        Where dark land passes for water, (y, x) bool.
+    past
+        Log-odds of water before, NaN without references.
+    """
+    unsettled: np.ndarray = doubt & np.isnan(past)
+    return unsettled
+
+
+@operation(Local(), dtype="uint8")
+def change_class(wet: np.ndarray, new: np.ndarray, standing: np.ndarray | None, past: np.ndarray, /) -> np.ndarray:
+    """Return the flood class of each pixel: what is wet now, and came.
+
+    Parameters
+    ----------
+    wet
+        Flood classes of the scene after the onset alone, (y, x), from ``flood_class``.
+    new
+        The part of its water that came, (y, x) bool.
     standing
         Flooded vegetation, or None where it was not sought.
-    evidence, past
-        Log-odds of water after and before; NaN where not observed.
-    why
-        Cause of each pixel, bits of ``QC_FLAGS``.
-    hand, occurrence
-        Height above the nearest drainage in m, and share of looks with water in percent; NaN where unknown, or None.
-    grow_probability, maximum_hand, permanent_water
-        As in the algorithm.
+    past
+        Log-odds of water before; NaN without references.
 
     Returns
     -------
-    Codes of ``flood_tables.CLASSES``. What was not seen is never "not water"; nor is what looks like water where none can be.
+    Codes of ``flood_tables.CLASSES``. Water that did not come is permanent if it was there before, and else not water: a dark surface that
+    was as dark before.
     """
-    out = np.full(water.shape, flood.NOT_WATER, dtype="uint8")
-    if standing is not None:
-        out[standing] = flood.FLOODED_VEGETATION
-    out[new] = flood.FLOOD
+    out = wet.copy()
+    stayed = (wet == flood.FLOOD) & ~new
     with np.errstate(invalid="ignore"):
-        old = water & ~new & (past >= 0.0)
-        if occurrence is not None:
-            old = old | (water & (occurrence >= permanent_water))
-        out[old] = flood.PERMANENT_WATER
-        if hand is not None:
-            out[(hand > maximum_hand) & (evidence >= logit(grow_probability))] = flood.HAND_MASKED
-    out[np.isnan(evidence)] = FILL
-    out[why & QC_FLAGS["layover_shadow"] != 0] = flood.LAYOVER_SHADOW
-    out[why & (UNOBSERVED & ~QC_FLAGS["layover_shadow"]) != 0] = FILL
+        out[stayed] = np.where(past >= 0.0, np.uint8(flood.PERMANENT_WATER), np.uint8(flood.NOT_WATER))[stayed]
+    if standing is not None:
+        out[standing & (out == flood.NOT_WATER)] = flood.FLOODED_VEGETATION
     return out
 
 
 @operation(Local(), dtype="float32")
 def flood_probability(
     extent: np.ndarray,
-    evidence: np.ndarray,
+    water: np.ndarray,
     change: np.ndarray,
     rise: np.ndarray,
     /,
@@ -402,15 +425,17 @@ def flood_probability(
 ) -> np.ndarray:
     """Return the probability of flood: of water, times that of change, given also the company that a pixel keeps.
 
-    What a flood grows into counts as the seed that it hangs on: next to water, water is more likely by as much as growing allows for, and
-    next to new water, that it is new by as much as lies between a seed and the least that is grown into.
+    What a flood grows into counts as the seed that it hangs on: next to new water, that a pixel of it is new is more likely by as much as
+    lies between a seed and the least that is grown into.
 
     Parameters
     ----------
     extent
         Flood classes, (y, x).
-    evidence, change, rise
-        Log-odds of water, that it came, and of a rise of backscatter; the last two NaN without references, where water alone decides.
+    water
+        Probability of water, from ``water_probability``.
+    change, rise
+        Log-odds that water came, and of a rise of backscatter; NaN without references, where water alone decides.
     grow_probability, change_probability
         As in the algorithm.
 
@@ -418,24 +443,18 @@ def flood_probability(
     -------
     (y, x), at least 0.5 in a flood of open water and at most ``grow_probability`` outside of any; NaN where nothing is said.
     """
-    least = np.float32(logit(grow_probability))
-    company = np.float32(logit(change_probability)) - least
+    company = np.float32(logit(change_probability) - logit(grow_probability))
     new, joined = (np.where(np.isnan(change), np.float32(1.0), expit(odds)) for odds in (change, change + company))
-    inside = np.maximum(expit(np.maximum(evidence - least, 0.0)) * joined, np.float32(0.5))
-    outside = np.minimum(expit(evidence) * new, np.float32(grow_probability))
-    return np.where(
-        extent >= flood.HAND_MASKED,
-        np.nan,
-        np.where(extent == flood.FLOOD, inside, np.where(extent == flood.FLOODED_VEGETATION, expit(rise), outside)),
-    )
+    inside, outside = np.maximum(water * joined, np.float32(0.5)), np.minimum(water * new, np.float32(grow_probability))
+    said = np.where(extent == flood.FLOOD, inside, np.where(extent == flood.FLOODED_VEGETATION, expit(rise), outside))
+    return np.where(extent >= flood.HAND_MASKED, np.nan, said)
 
 
 @operation(Local(), dtype="float32")
 def change_confidence(
     extent: np.ndarray,
     probability: np.ndarray,
-    evidence: np.ndarray,
-    change: np.ndarray,
+    water: np.ndarray,
     past: np.ndarray,
     co_support: np.ndarray,
     cross_support: np.ndarray,
@@ -449,101 +468,78 @@ def change_confidence(
     ----------
     extent, probability
         Flood classes, and the probability of flood, (y, x).
-    evidence, change, past
-        Log-odds of water after, that it came, and of water before; the last two NaN without references.
+    water
+        Probability of water, from ``water_probability``.
+    past
+        Log-odds of water before; NaN without references.
     co_support, cross_support
-        How far windows of the scene carry the thresholds: below ``FALLBACK_SUPPORT`` a class is worth ``FALLBACK_QUALITY``.
+        As in ``worth``.
     occurrence
         Share of looks with water, in percent, or None.
     lost
-        Where a static layer could not be read, or None. There, and where neither references nor occurrence tell what was before, flood is
-        worth ``flood_tables.UNKNOWN_REFERENCE``.
+        Where a static layer could not be read, or None. There, and where neither references nor occurrence tell what was before, nobody knows
+        whether water is the usual one.
     """
-    quality = np.where(np.maximum(co_support, cross_support) < FALLBACK_SUPPORT, np.float32(FALLBACK_QUALITY), np.float32(1.0))
-    blind = np.isnan(change) if occurrence is None else np.isnan(change) & np.isnan(occurrence)
-    if lost is not None:
-        blind = blind | lost
-    quality[blind & (extent == flood.FLOOD)] *= np.float32(flood.UNKNOWN_REFERENCE)
+    blind = np.isnan(past) if occurrence is None else np.isnan(past) & np.isnan(occurrence)
+    quality = worth(extent, co_support, cross_support, blind if lost is None else blind | lost)
     event = (extent == flood.FLOOD) | (extent == flood.FLOODED_VEGETATION)
-    old = expit(np.maximum(evidence, 0.0)) * np.where(np.isnan(past), np.float32(1.0), expit(np.maximum(past, 0.0)))
+    old = water * np.where(np.isnan(past), np.float32(1.0), expit(np.maximum(past, 0.0)))
     return quality * np.where(event, probability, np.where(extent == flood.PERMANENT_WATER, old, 1.0 - probability)) + 0.0 * probability
 
 
 @operation(Local(), dtype="float32", units="dB")
-def change_sigma(extent: np.ndarray, co: np.ndarray, cross: np.ndarray, decision: np.ndarray, /) -> np.ndarray:
+def change_sigma(co: np.ndarray, cross: np.ndarray, decision: np.ndarray, /) -> np.ndarray:
     """Return the standard deviation of what decides: of backscatter against its references; against the threshold where there are none.
 
     Parameters
     ----------
-    extent
-        Flood classes, (y, x): where nothing is said, nothing is uncertain.
     co, cross
-        From ``change_deviation``.
+        From ``change_deviation``, (y, x).
     decision
         From ``decision_sigma``.
     """
     change = mean_of(co, cross)
-    return np.where(extent >= flood.HAND_MASKED, np.nan, np.where(np.isnan(change), decision, change))
+    return np.where(np.isnan(change), decision, change)
 
 
 @operation(Local(), dtype="uint16")
 def change_flags(
+    flags: np.ndarray,
     extent: np.ndarray,
-    why: np.ndarray,
-    co: np.ndarray,
-    cross: np.ndarray,
-    co_support: np.ndarray,
-    cross_support: np.ndarray,
     co_count: np.ndarray,
     cross_count: np.ndarray,
     past: np.ndarray,
     occurrence: np.ndarray | None,
-    lost: np.ndarray | None,
     /,
     *,
     permanent_water: flood.Percent = 75.0,
 ) -> np.ndarray:
-    """Return the cause of each pixel with what the method adds to it.
+    """Return quality flags with what references add to them.
 
     Parameters
     ----------
-    extent, why
-        Flood classes, and the cause of each pixel, (y, x).
-    co, cross
-        Log-odds of water by each polarisation.
-    co_support, cross_support
-        How far windows of the scene carry the thresholds.
+    flags
+        From ``quality_flags``, (y, x).
+    extent
+        Flood classes.
     co_count, cross_count
         References of each polarisation.
     past
         Log-odds of water before.
     occurrence
         Share of looks with water, in percent, or None.
-    lost
-        Where a static layer could not be read, or None.
     permanent_water
         Occurrence (%) from which water is permanent.
 
     Returns
     -------
-    Bits ``threshold_fallback``, ``hand_excluded``, ``nodata`` with ``edge_contaminated`` as in ``flood.sar_threshold``; ``permanent_water``
-    where occurrence says so; ``insufficient_background`` without a reference, and on flood whose static layer was lost; ``low_n_obs`` with
-    fewer than five; ``conflict`` where the polarisations disagree, and where water of before is none by occurrence.
+    The same with ``insufficient_background`` without a reference, ``low_n_obs`` with fewer than five, and ``conflict`` where water of before is
+    none by occurrence.
     """
-    out = why.astype("uint16")
-    seen = why & UNOBSERVED == 0
-    out[seen & (extent == FILL)] |= QC_FLAGS["nodata"] | QC_FLAGS["edge_contaminated"]
-    said = extent < flood.HAND_MASKED
-    n = np.maximum(co_count, cross_count)
-    out[said & (np.maximum(co_support, cross_support) < FALLBACK_SUPPORT)] |= QC_FLAGS["threshold_fallback"]
-    out[said & (np.abs(expit(co) - expit(cross)) > DISAGREE)] |= QC_FLAGS["conflict"]
+    out, said, n = flags.copy(), extent < flood.HAND_MASKED, np.maximum(co_count, cross_count)
     out[said & (n == 0)] |= QC_FLAGS["insufficient_background"]
     out[said & (n > 0) & (n < STACK)] |= QC_FLAGS["low_n_obs"]
-    out[extent == flood.HAND_MASKED] |= QC_FLAGS["hand_excluded"]
     if occurrence is not None:
-        out[occurrence >= permanent_water] |= QC_FLAGS["permanent_water"]
         old = (extent == flood.PERMANENT_WATER) | (extent == flood.FLOOD)
         out[old & (past >= 0.0) & (occurrence < permanent_water)] |= QC_FLAGS["conflict"]
-    if lost is not None:
-        out[lost & (extent == flood.FLOOD)] |= QC_FLAGS["insufficient_background"]
     return out

@@ -11,11 +11,12 @@ from scipy.special import expit
 
 from mdive.algorithms import flood_tables as flood
 from mdive.algorithms.components import sieve
-from mdive.algorithms.flood_sar_threshold import FALLBACK_QUALITY
 from mdive.algorithms.harmonic import LEAST_SCENES, phases, season
 from mdive.algorithms.mosaic import best_observation, cause, first_valid, pick
 from mdive.algorithms.sar import decibel, usable_power, window_mean
 from mdive.algorithms.sar_change import pairs_of
+from mdive.algorithms.sar_products import hide_unseen, where_said
+from mdive.algorithms.sar_water import FALLBACK_QUALITY, ground_of
 from mdive.algorithms.tables import CONFIDENCE, FILL, QUALITY, share, uncertainty
 from mdive.errors import InputError
 from mdive.model.flags import QC_FLAGS, UNOBSERVED
@@ -113,7 +114,8 @@ def sar_harmonic(
         )
     choice = best_observation(post.mask, post.vv)
     why = cause(post.mask, choice)
-    hand, occurrence, incidence = (None if b is None else first_valid(b) for b in (static.hand, static.occurrence, static.incidence))
+    ground = ground_of(static)
+    hand, occurrence, incidence = ground.hand, ground.occurrence, None if static.incidence is None else first_valid(static.incidence)
     stack = decibel(window_mean(usable_power(pre.vv, pre.mask)))
     db = decibel(window_mean(usable_power(pick(post.vv, choice), why)))
     limits = {"before": before, "after": after, "pairs": pairs_of(pre, post)}
@@ -130,7 +132,7 @@ def sar_harmonic(
         "extent": extent,
         "probability": said,
         "confidence": harmonic_confidence(extent, said, incidence),
-        "uncertainty": spread_said(extent, deviation),
+        "uncertainty": where_said(extent, deviation),
         "qc": harmonic_flags(extent, why, reason, count, incidence, occurrence, permanent_water=permanent_water),
     }
 
@@ -321,9 +323,7 @@ def harmonic_class(
             mean, spread = water_model(incidence, calibration)
             dark = (reason == INSEPARABLE) & (db <= mean + OUTLIER * spread)
             out[(occurrence >= permanent_water) & (dark | ((reason == 0) & (probability > 0.5)))] = flood.PERMANENT_WATER
-    out[np.isnan(db)] = FILL
-    out[why & QC_FLAGS["layover_shadow"] != 0] = flood.LAYOVER_SHADOW
-    out[why & (UNOBSERVED & ~QC_FLAGS["layover_shadow"]) != 0] = FILL
+    hide_unseen(out, db, why)
     return out
 
 
@@ -347,12 +347,6 @@ def harmonic_confidence(extent: np.ndarray, probability: np.ndarray, incidence: 
     """Return the probability of the class that is given, times what it is worth: ``FALLBACK_QUALITY`` where no angle of incidence is known."""
     quality = np.float32(1.0 if incidence is not None else FALLBACK_QUALITY)
     return quality * np.where(extent == flood.FLOOD, probability, 1.0 - probability)
-
-
-@operation(Local(), dtype="float32", units="dB")
-def spread_said(extent: np.ndarray, deviation: np.ndarray, /) -> np.ndarray:
-    """Return the deviation of land from its year in dB where a class is said, NaN elsewhere."""
-    return np.where(extent >= flood.HAND_MASKED, np.nan, deviation)
 
 
 @operation(Local(), dtype="uint16")

@@ -67,7 +67,7 @@ def _apply(kept: np.ndarray, state: np.ndarray, **_: object) -> np.ndarray:
     return np.where(kept < 0, -1 - kept, state[np.maximum(kept, 0)])
 
 
-@operation(Global(solve=_solve, apply=_apply), dtype="uint8")
+@operation(Global(solve=_solve, apply=_apply), dtype="uint8", working=30)
 def majority_sieve(classes: np.ndarray, /, *, grid: Grid, minimum_area: Hectares = 0.3, nodata: Codes = (FILL,)) -> tuple[np.ndarray, Part]:
     """Give each component of a class raster that is smaller than the minimum mapping unit the class of most of its border.
 

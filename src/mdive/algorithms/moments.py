@@ -55,7 +55,7 @@ def _finish(found: Mapping[str, Any], *, step: float, **_: Any) -> dict[str, np.
     return {"count": count.astype("int64"), "mean": mean, "covariance": covariance}
 
 
-@operation(Reduction(merge=_merge, finish=_finish), dtype="int64")
+@operation(Reduction(merge=_merge, finish=_finish), dtype="int64", working=50)
 def moments(zones: np.ndarray | None, /, *bands: np.ndarray, step: Step, zone_count: ZoneCount = 1) -> dict[str, np.ndarray]:
     """Return count, mean and covariance of bands, over all pixels or by zone.
 

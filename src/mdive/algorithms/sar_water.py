@@ -2,19 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from scipy.special import logit
 
 from mdive.algorithms.components import holes
 from mdive.algorithms.evidence import log_odds, pooled, terrain_odds
-from mdive.algorithms.flood_sar_threshold import CO_BOUNDS, CROSS_BOUNDS, either, likely
 from mdive.algorithms.lattice import lattice_histogram
 from mdive.algorithms.looks import equivalent_looks
-from mdive.algorithms.mosaic import best_observation, cause, pick
+from mdive.algorithms.mosaic import best_observation, cause, first_valid, pick, unreadable
 from mdive.algorithms.sar import DECISION_REACH, decibel, median_looks, speckle_median, usable_power, variation, window_mean
+from mdive.algorithms.terrain_slope import slope
 from mdive.algorithms.threshold import minimum_error_threshold, surface
 from mdive.algorithms.water_bodies import darkness_levels, rim_sums, water_bodies
 from mdive.algorithms.water_edges import first_guess, only_where, with_rim
-from mdive.plugins import Bundle
+from mdive.plugins import Bundle, Fraction, Local, Metres, operation
+
+CO_BOUNDS: Final = (-28.0, -11.0)
+CROSS_BOUNDS: Final = (-28.0, -18.0)
+"""dB. Thresholds outside separate two kinds of land, not land and water; those of DSWx-S1."""
+
+FALLBACK_SUPPORT: Final = 0.5
+"""Below this share of evidence from the scene's own windows the threshold is essentially the published one, and flagged so."""
+FALLBACK_SEED: Final = 0.82
+"""Least probability of a seed there (log-odds 1.5, about 3 dB below both published thresholds): ploughed fields and sand are as dark as those, and
+no second mode says that the scene has anything darker."""
+FALLBACK_QUALITY: Final = 0.6
+"""What a class is worth at most where the threshold does not come from the scene."""
+
+BARE: Final = 60
+"""WorldCover code of bare ground and sparse vegetation."""
+DARK_LAND: Final = (-14.6, -22.8)
+"""dB. Sand and other smooth bare ground are as dark as water: what is darker over it in VV and in VH is told by neither (DSWx-S1)."""
+NEVER_WATER: Final = 5.0
+"""Occurrence (%) below which bare ground was hardly ever seen under water (DSWx-S1)."""
+
+
+class Ground(NamedTuple):
+    """Nodes of what is known of the ground whatever the date; None where nobody offers it."""
+
+    hand: Any
+    """Height above the nearest drainage in m."""
+    occurrence: Any
+    """How often water was seen, in percent."""
+    slope: Any
+    """Degrees."""
+    landcover: Any
+    """WorldCover codes."""
+    lost: Any
+    """Where one of the first two was to be had and could not be read."""
+
+
+def ground_of(static: Bundle) -> Ground:
+    """Return what a phase of static bands tells; slope is made from heights where only those are there."""
+    hand, occurrence, steepness, height, landcover = (
+        None if band is None else first_valid(band)
+        for band in (getattr(static, name, None) for name in ("hand", "occurrence", "slope", "dem", "landcover"))
+    )
+    if steepness is None and height is not None:
+        steepness = slope(height)
+    planned = [band for band in (static.hand, static.occurrence) if band is not None]
+    lost = unreadable(static.mask, *planned) if planned and static.mask is not None else None
+    return Ground(hand, occurrence, steepness, landcover, lost)
 
 
 class RadarWater(NamedTuple):
@@ -24,8 +74,8 @@ class RadarWater(NamedTuple):
     """Which observation each pixel takes."""
     why: Any
     """Cause of each pixel."""
-    powers: list[Any]
-    """Filtered linear power: means over the window."""
+    means: list[Any]
+    """Means over the filter window, linear power."""
     levels: list[tuple[Any, Any, Any, Any]]
     """Threshold, its deviation, and the spread of water and of land in dB."""
     odds: list[Any]
@@ -40,12 +90,13 @@ class RadarWater(NamedTuple):
     """The same with what the terrain says against it."""
     water: Any
     """Water bodies, small ones dropped and small holes closed."""
+    doubt: Any
+    """Where dark land passes for water; None where nobody can tell."""
 
 
 def radar_water(
     post: Bundle,
-    hand: Any,
-    steepness: Any,
+    ground: Ground,
     *,
     minimum_mapping_unit: float,
     fallback_vv: float,
@@ -62,8 +113,8 @@ def radar_water(
     ----------
     post
         Linear power ``vv`` and ``vh``, and its cause plane.
-    hand, steepness
-        Nodes of height above the nearest drainage (m) and of slope (degrees), or None.
+    ground
+        From ``ground_of``.
     minimum_mapping_unit, fallback_vv, fallback_vh, seed_probability, seed_share, grow_probability, looks, maximum_hand
         As in ``flood.sar_threshold``.
     """
@@ -72,12 +123,12 @@ def radar_water(
     powers = [usable_power(pick(band, choice), why) for band in (post.vv, post.vh)]
     filtered = [window_mean(power) for power in powers]
     means = [decibel(mean) for mean in filtered]
-    around = with_rim(first_guess(*means, fallback_vv=fallback_vv, fallback_vh=fallback_vh, probability=grow_probability))
+    around = with_rim(first_guess(*means, fallback_vv=fallback_vv, fallback_vh=fallback_vh))
 
     odds, support, looking, levels = [], [], [], []
     for power, mean, fallback, (lowest, highest) in zip(powers, means, (fallback_vv, fallback_vh), (CO_BOUNDS, CROSS_BOUNDS), strict=True):
-        counts = lattice_histogram(mean, hand, maximum_height=maximum_hand)
-        edges = lattice_histogram(only_where(mean, around), hand, maximum_height=maximum_hand)
+        counts = lattice_histogram(mean, ground.hand, maximum_height=maximum_hand)
+        edges = lattice_histogram(only_where(mean, around), ground.hand, maximum_height=maximum_hand)
         nodes = minimum_error_threshold(counts, edges, fallback=fallback, lowest=lowest, highest=highest)
         tau, sigma, below, above, carried = (surface(power, nodes, field=field) for field in ("tau", "sigma", "below", "above", "support"))
         speckle = equivalent_looks(variation(power), looks=looks)
@@ -86,12 +137,99 @@ def radar_water(
         looking.append(median_looks(power, speckle))
         levels.append((tau, sigma, below, above))
 
-    radar = window_mean(pooled(*odds, *support), reach=DECISION_REACH)
-    evidence = terrain_odds(radar, hand, steepness)
+    radar = smoothed(pooled(*odds, *support))
+    evidence = terrain_odds(radar, ground.hand, ground.slope)
     seed, grow, known = (
-        likely(evidence, hand, probability=p, maximum_hand=maximum_hand) for p in (seed_probability, grow_probability, 0.0)
+        likely(evidence, ground.hand, probability=p, maximum_hand=maximum_hand) for p in (seed_probability, grow_probability, 0.0)
     )
     darkness = darkness_levels(*means, known)
-    bodies = water_bodies(seed, grow, darkness, rim_sums(darkness, grow), minimum_area=minimum_mapping_unit, seed_share=seed_share)
+    bodies = water_bodies(
+        seeds(seed, evidence, *support), grow, darkness, rim_sums(darkness, grow), minimum_area=minimum_mapping_unit, seed_share=seed_share
+    )
     water = either(bodies, holes(bodies, known, minimum_area=minimum_mapping_unit))
-    return RadarWater(choice, why, filtered, levels, odds, support, looking, radar, evidence, water)
+    told = ground.landcover is not None and ground.occurrence is not None
+    doubt = dark_land(*means, ground.landcover, ground.occurrence) if told else None
+    return RadarWater(choice, why, filtered, levels, odds, support, looking, radar, evidence, water, doubt)
+
+
+def smoothed(odds: Any) -> Any:
+    """Return log-odds averaged over the window of the decision, twice.
+
+    Two means in a row weigh neighbours 1 2 3 2 1: pixels of detected products are twice finer than what the radar resolves.
+    """
+    return window_mean(window_mean(odds, reach=DECISION_REACH), reach=DECISION_REACH)
+
+
+@operation(Local(), dtype="bool")
+def dark_land(co: np.ndarray, cross: np.ndarray, landcover: np.ndarray, occurrence: np.ndarray, /) -> np.ndarray:
+    """Where bare ground that was never seen under water is as dark as water.
+
+    Parameters
+    ----------
+    co, cross
+        Backscatter in dB of both polarisations, (y, x), NaN where not valid.
+    landcover
+        WorldCover codes.
+    occurrence
+        Share of looks with water, in percent; unknown is no evidence of dry land.
+
+    References
+    ----------
+    OPERA DSWx-S1 algorithm, dark land.
+    """
+    with np.errstate(invalid="ignore"):
+        dark: np.ndarray = (co < DARK_LAND[0]) & (cross < DARK_LAND[1]) & (landcover == BARE) & (occurrence < NEVER_WATER)
+    return dark
+
+
+@operation(Local(), dtype="bool")
+def likely(evidence: np.ndarray, hand: np.ndarray | None, /, *, probability: Fraction = 0.5, maximum_hand: Metres = 20.0) -> np.ndarray:
+    """Where open water is at least this probable and possible at all.
+
+    Parameters
+    ----------
+    evidence
+        Log-odds of water, (y, x), NaN where not observed.
+    hand
+        Height above the nearest drainage in m, or None; unknown height rules nothing out.
+    probability
+        Least probability; 0 asks only for a valid pixel.
+    maximum_hand
+        Water is not possible above it.
+
+    Returns
+    -------
+    False where not observed.
+    """
+    with np.errstate(invalid="ignore"):
+        good: np.ndarray = evidence >= logit(probability)
+        if hand is not None:
+            good = good & ~(hand > maximum_hand)
+    return good
+
+
+@operation(Local(), dtype="bool")
+def seeds(seed: np.ndarray, evidence: np.ndarray, co_support: np.ndarray, cross_support: np.ndarray, /) -> np.ndarray:
+    """Return the seeds that count: without support by the scene those of ``FALLBACK_SEED`` alone, and the more support, the less it takes.
+
+    Parameters
+    ----------
+    seed
+        Seeds, (y, x) bool.
+    evidence
+        Log-odds of water, NaN where not observed.
+    co_support, cross_support
+        How far windows of the scene carry the thresholds; from ``FALLBACK_SUPPORT`` on, every seed counts.
+    """
+    lacking = 1.0 - np.maximum(co_support, cross_support) / np.float32(FALLBACK_SUPPORT)
+    with np.errstate(invalid="ignore"):
+        sure: np.ndarray = (lacking <= 0.0) | (evidence >= np.float32(logit(FALLBACK_SEED)) * lacking)
+    counted: np.ndarray = seed & sure
+    return counted
+
+
+@operation(Local(), dtype="bool")
+def either(a: np.ndarray, b: np.ndarray, /) -> np.ndarray:
+    """Where one of two masks is true."""
+    out: np.ndarray = a | b
+    return out

@@ -77,7 +77,7 @@ def _solve(parts: Iterable[tuple[Window, Part]]) -> list[np.ndarray]:
     return [np.concatenate([level[rings.of(t)], low]) for t in range(len(windows))]
 
 
-@operation(Global(solve=_solve, apply=_raised, kept_bytes=6), dtype=height_dtype)
+@operation(Global(solve=_solve, apply=_raised, kept_bytes=6), dtype=height_dtype, working=35)
 def filled(dem: np.ndarray, /) -> tuple[tuple[np.ndarray, np.ndarray], Part]:
     """Fill the depressions of a DEM up to their spill, so that water flows out of the domain from everywhere without rising.
 

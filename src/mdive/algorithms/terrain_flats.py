@@ -73,7 +73,7 @@ def _apply(kept: np.ndarray, state: Part) -> np.ndarray:
     return _choose(kept, known[0], known[1])
 
 
-@operation(Global(solve=_solve, apply=_apply, kept_bytes=1), dtype="uint8", fill=NODATA)
+@operation(Global(solve=_solve, apply=_apply, kept_bytes=1), dtype="uint8", fill=NODATA, working=7)
 def flow_direction(descent: np.ndarray, /) -> tuple[np.ndarray, Part]:
     """Return where each cell's water flows, through flats as well.
 

@@ -30,7 +30,7 @@ HORN: Final = 8.0
 """Sum of the weights 1 2 1 on both sides, each over a distance of one pixel."""
 
 
-@operation(Focal(1), dtype="float32", units="degree")
+@operation(Focal(1), dtype="float32", units="degree", working=41)
 def slope(height: np.ndarray, /, *, window: Window, grid: Grid) -> np.ndarray:
     """Return the angle between the ground and the horizontal.
 
@@ -44,10 +44,11 @@ def slope(height: np.ndarray, /, *, window: Window, grid: Grid) -> np.ndarray:
     Degrees, 0 to 90; NaN where one of the nine heights is not known. A plane that rises 30 m in 100 m gives 16.70.
     """
     east, north = gradient(height, window, grid)
-    return np.degrees(np.arctan(np.sqrt(east * east + north * north)))
+    degrees: np.ndarray = np.degrees(np.arctan(np.sqrt(east * east + north * north)))
+    return degrees
 
 
-@operation(Focal(1), dtype="float32", units="degree")
+@operation(Focal(1), dtype="float32", units="degree", working=41)
 def aspect(height: np.ndarray, /, *, window: Window, grid: Grid) -> np.ndarray:
     """Return the direction in which the ground falls most steeply.
 
@@ -62,7 +63,7 @@ def aspect(height: np.ndarray, /, *, window: Window, grid: Grid) -> np.ndarray:
     level, which has no direction, and where one of the nine heights is not known.
     """
     east, north = gradient(height, window, grid)
-    degrees = (np.degrees(np.arctan2(-east, -north)) % 360.0).astype("float32")
+    degrees: np.ndarray = (np.degrees(np.arctan2(-east, -north)) % 360.0).astype("float32")
     # An angle just below 360 rounds up to it.
     degrees[degrees >= 360.0] = 0.0
     degrees[(east == 0.0) & (north == 0.0)] = np.nan
@@ -90,7 +91,8 @@ def solar_incidence(height: np.ndarray, /, *, sun_azimuth: Azimuth, sun_elevatio
     azimuth, elevation = np.radians(sun_azimuth), np.radians(sun_elevation)
     rise = east * np.sin(azimuth) + north * np.cos(azimuth)
     cosine = (np.sin(elevation) - np.cos(elevation) * rise) / np.sqrt(1.0 + east * east + north * north)
-    return np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
+    degrees: np.ndarray = np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
+    return degrees
 
 
 @operation(Focal(1), dtype="float32", units="degree")
@@ -109,7 +111,8 @@ def sunward_slope(height: np.ndarray, /, *, sun_azimuth: Azimuth, window: Window
     """
     east, north = gradient(height, window, grid)
     azimuth = np.radians(sun_azimuth)
-    return np.degrees(np.arctan(-(east * np.sin(azimuth) + north * np.cos(azimuth))))
+    degrees: np.ndarray = np.degrees(np.arctan(-(east * np.sin(azimuth) + north * np.cos(azimuth))))
+    return degrees
 
 
 def gradient(height: np.ndarray, window: Window, grid: Grid) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,8 @@ Bodies are connected components. Whole numbers are added up over each, so that t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
@@ -39,6 +40,8 @@ _SQUARES_AT: Final = 32
 """Bits at which sums begin in a packed number: at most 121 pixels, 121 x 1023 and 121 x 1023² (27 bits)."""
 
 Part = dict[str, np.ndarray]
+Rule = Callable[[np.ndarray], np.ndarray]
+"""Which bodies are chosen, given the table of what is known of them."""
 
 
 @operation(Local(), dtype="uint16", fill=0)
@@ -83,14 +86,34 @@ def rim_sums(levels: np.ndarray, bodies: np.ndarray, /) -> np.ndarray:
     return out
 
 
-def _solve(parts: Iterable[tuple[Window, Part]], *, grid: Grid, minimum_area: float, seed_share: float) -> list[np.ndarray]:
+def _decide(parts: Iterable[tuple[Window, Part]], rule: Rule) -> list[np.ndarray]:
+    """Solve: what is known of each body, over all tiles that it spans, and which are chosen."""
     windows, found = collect(parts)
     roots, offsets = unite(windows, found, CORNERS)
     table = np.zeros((len(roots), COLUMNS), dtype="int64")
     if found:
         np.add.at(table, roots, np.concatenate([p["table"] for p in found]))
-    chosen = _water(table, least_pixels(minimum_area, grid), seed_share)[roots]
+    chosen = rule(table)[roots]
     return [np.concatenate([[False], chosen[a:b]]) for a, b in pairwise(offsets)]
+
+
+def _map(bodies: np.ndarray, seed: np.ndarray, levels: np.ndarray, rims: np.ndarray, rule: Rule) -> tuple[np.ndarray, Part]:
+    """Map: label the bodies of a tile, and settle those that do not reach its edge."""
+    labels, count = label_block(np.ascontiguousarray(bodies), CORNERS)
+    table = np.zeros((count + 1, COLUMNS), dtype="int64")
+    _tell(labels, np.ascontiguousarray(seed), np.ascontiguousarray(levels), np.ascontiguousarray(rims), table)
+    border = np.zeros(count + 1, dtype=bool)
+    for edge in edges_of(labels).values():
+        border[edge] = True
+    border[0] = False
+    inside = ~border
+    inside[0] = False
+    code = np.zeros(count + 1, dtype="int32")
+    code[inside & rule(table)] = SETTLED
+    open_ = np.flatnonzero(border)
+    code[open_] = np.arange(1, len(open_) + 1)
+    kept = code[labels]
+    return kept, {"area": table[open_, AREA], "table": table[open_], **edges_of(np.maximum(kept, 0))}
 
 
 def _apply(kept: np.ndarray, state: np.ndarray, **_: float) -> np.ndarray:
@@ -98,7 +121,11 @@ def _apply(kept: np.ndarray, state: np.ndarray, **_: float) -> np.ndarray:
     return chosen
 
 
-@operation(Global(solve=_solve, apply=_apply), dtype="bool")
+def _solve_water(parts: Iterable[tuple[Window, Part]], *, grid: Grid, minimum_area: float, seed_share: float) -> list[np.ndarray]:
+    return _decide(parts, partial(_water, least=least_pixels(minimum_area, grid), seed_share=seed_share))
+
+
+@operation(Global(solve=_solve_water, apply=_apply), dtype="bool")
 def water_bodies(
     seed: np.ndarray,
     grow: np.ndarray,
@@ -132,21 +159,30 @@ def water_bodies(
     ----------
     Ashman, Bird and Zepf (1994), 10.1086/117248, for D; OPERA DSWx-S1 algorithm, for its use on components.
     """
-    labels, count = label_block(np.ascontiguousarray(grow), CORNERS)
-    table = np.zeros((count + 1, COLUMNS), dtype="int64")
-    _tell(labels, np.ascontiguousarray(seed), np.ascontiguousarray(levels), np.ascontiguousarray(rims), table)
-    border = np.zeros(count + 1, dtype=bool)
-    for edge in edges_of(labels).values():
-        border[edge] = True
-    border[0] = False
-    inside = ~border
-    inside[0] = False
-    code = np.zeros(count + 1, dtype="int32")
-    code[inside & _water(table, least_pixels(minimum_area, grid), seed_share)] = SETTLED
-    open_ = np.flatnonzero(border)
-    code[open_] = np.arange(1, len(open_) + 1)
-    kept = code[labels]
-    return kept, {"area": table[open_, AREA], "table": table[open_], **edges_of(np.maximum(kept, 0))}
+    return _map(grow, seed, levels, rims, partial(_water, least=least_pixels(minimum_area, grid), seed_share=seed_share))
+
+
+def _solve_surrounded(parts: Iterable[tuple[Window, Part]]) -> list[np.ndarray]:
+    return _decide(parts, _high)
+
+
+@operation(Global(solve=_solve_surrounded, apply=_apply), dtype="bool")
+def surrounded(bodies: np.ndarray, rims: np.ndarray, /) -> tuple[np.ndarray, Part]:
+    """Return the components of a mask (connected also at corners) around which there is more of one kind than of the other.
+
+    Parameters
+    ----------
+    bodies
+        (y, x) bool.
+    rims
+        From ``rim_sums`` of ``bodies`` and of levels that are 2 of the one kind, 1 of the other, and 0 of what counts for neither.
+    """
+    return _map(bodies, bodies, np.zeros(bodies.shape, dtype="uint16"), rims, _high)
+
+
+def _high(table: np.ndarray) -> np.ndarray:
+    chosen: np.ndarray = 2 * table[:, RIM_SUM] > 3 * table[:, RIM_KNOWN]
+    return chosen
 
 
 def _water(table: np.ndarray, least: int, seed_share: float) -> np.ndarray:

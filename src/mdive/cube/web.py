@@ -33,7 +33,8 @@ T = TypeVar("T")
 ATTEMPTS: Final = 4
 """Times a range is asked for where the failure may pass."""
 
-ATTEMPTS_IF_DENIED: Final = 2
+DENIALS: Final = 2
+"""Times that a server may deny one range: the first denial may be of a signature that has run out, the second is of a new one."""
 
 FIRST_PAUSE: Final = 0.25
 """Seconds before the second attempt, on average; each later pause is twice as long."""
@@ -151,7 +152,7 @@ class Web:
         take: Callable[[urllib3.BaseHTTPResponse], T],
         renew: Callable[[], None],
     ) -> T:
-        attempt = 0
+        attempt = denials = 0
         while True:
             signed = sign()
             host = _host(signed.address)
@@ -164,10 +165,11 @@ class Web:
                 answer = self._once(signed, headers, take)
             except Unreadable as error:
                 if error.cause == "denied":
+                    denials += 1
                     renew()
                 (self._patience.silent if error.cause in SILENT else self._patience.answered)(host)
                 error.attempts = attempt
-                if not (_may_pass(error, attempt) and self._patience.pause(_pause(error, attempt))):
+                if not (_may_pass(error, attempt, denials) and self._patience.pause(_pause(error, attempt))):
                     error.final = True
                     raise
             else:
@@ -192,9 +194,9 @@ def _host(href: str) -> str:
         return ""
 
 
-def _may_pass(error: Unreadable, attempt: int) -> bool:
-    most = ATTEMPTS_IF_DENIED if error.cause == "denied" else ATTEMPTS
-    return not error.final and error.cause in CAUSES_THAT_PASS and attempt < most and (error.wait or 0.0) <= LONGEST_PAUSE
+def _may_pass(error: Unreadable, attempt: int, denials: int) -> bool:
+    more = attempt < ATTEMPTS and (error.cause != "denied" or denials < DENIALS)
+    return not error.final and error.cause in CAUSES_THAT_PASS and more and (error.wait or 0.0) <= LONGEST_PAUSE
 
 
 def _pause(error: Unreadable, attempt: int) -> float:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from math import hypot
+from typing import Any, Final
 
 from mdive.config import Profile, memory_budget, worker_count
 from mdive.config import profile as profile_named
 from mdive.cube import TileIndex, holds_a_centre, make_grid
+from mdive.cube.prepare import claimed_grid
 from mdive.engine.choice import Choice, choose
 from mdive.engine.derive import derived_source, makers, native_metres, padded, within
 from mdive.engine.given import take_catalog, take_event, take_workers
@@ -23,12 +25,16 @@ from mdive.model.address import without_query
 from mdive.model.event import Event
 from mdive.model.event_class import EventClass, Significance
 from mdive.model.intent import Intent
-from mdive.model.plan import AlgorithmRef, Grid, Phase, Plan, Reason, Source, Tiling
+from mdive.model.plan import AlgorithmRef, AssetRef, Grid, Phase, Plan, Reason, Source, Tiling
 from mdive.pipeline.graph import Graph
+from mdive.pipeline.ground import pixel_metres, pixel_sizes
 from mdive.pipeline.passes import split
 from mdive.plugins import AlgorithmSpec
 from mdive.plugins.registry import algorithm_spec, event_class
 from mdive.providers import DEFAULT_PROVIDER, Catalog, candidates, open_catalog
+
+FINER: Final = 1.05
+"""From so many times the pixel of the grid on, a file's pixel is called coarser: a second of arc and the 30 m it is called differ by three per cent."""
 
 
 def plan(
@@ -109,6 +115,7 @@ def plan(
         if made is not None:
             derived.append(made)
             choice = choice.beside(derived_source(made, maker, bands))
+    reasons.extend(_coarser(choice.sources, grid))
     return _frozen(draft, choice, bound, products, tuple(reasons), tuple(derived))
 
 
@@ -198,6 +205,29 @@ def _derived(draft: _Draft, maker: AlgorithmSpec, bands: Sequence[str], opened: 
         plan,
         f"{what} by {maker.name} {maker.version}, on {grid.shape[1]} x {grid.shape[0]} pixels of {grid.resolution:g} m around the area.",
     )
+
+
+def _coarser(sources: Iterable[Source], grid: Grid) -> Iterator[Reason]:
+    """Yield, for each source, which bands were seen at larger pixels than those of the grid: the map shows no more of them than that."""
+    edge = pixel_metres(grid)
+    for source in sources:
+        seen: dict[float, list[str]] = {}
+        for band in source.bands:
+            metres = max((_seen_at(item.assets[band]) for item in source.items if band in item.assets), default=0.0)
+            if metres > FINER * edge:
+                seen.setdefault(metres, []).append(band)
+        if seen:
+            told = "; ".join(f"{', '.join(bands)} at {metres:.3g} m" for metres, bands in sorted(seen.items()))
+            yield Reason(topic="resolution", text=f"{source.name}: {told}; on pixels of {edge:.3g} m these are repeated or interpolated.")
+
+
+def _seen_at(asset: AssetRef) -> float:
+    """Return the height of an asset's pixels in metres on the ground; 0 where the catalogue does not tell its grid."""
+    told = claimed_grid(asset)
+    if told is None:
+        return 0.0
+    _, b, x0, _, e, y0 = told.transform
+    return float(pixel_sizes(Grid(crs=told.crs, resolution=hypot(b, e), x0=x0, y0=y0, shape=(1, 1)), 0, 1)[1][0])
 
 
 def check_event(event: Event) -> None:

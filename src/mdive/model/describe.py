@@ -57,4 +57,9 @@ def attribute_docstrings(cls: type) -> dict[str, str]:
 @cache
 def describe(model: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of what a document is made from."""
-    return model.model_json_schema(schema_generator=DocumentSchema, mode="validation")
+    schema = model.model_json_schema(schema_generator=DocumentSchema, mode="validation")
+    if "$ref" not in schema:
+        return schema
+    # A document that may hold others of its kind is defined among its parts; whoever reads the schema looks for it at the top.
+    own = schema["$defs"][schema["$ref"].rpartition("/")[2]]
+    return {"$defs": schema["$defs"], **own}
