@@ -113,3 +113,22 @@ def test_backscatter_serves_as_well(evaluate, speckle):
     whole = evaluate({"odds": odds}, rasters)["odds"]
     assert ((whole > 0) == wet).mean() > 0.99
     np.testing.assert_array_equal(evaluate({"odds": odds}, rasters, Tiles((0, 7, 8, 31, 60), (0, 1, 44, 80)))["odds"], whole)
+
+
+@pytest.mark.parametrize("share", [0.15, 0.3, 0.5])
+def test_probability_is_reliable_where_land_and_water_are_alike(share):
+    """Where they part by a margin every probability is 0.01 or 0.99, and any curve through both would do; here one pixel in ten is in doubt."""
+    rng = np.random.default_rng(8)
+    shape = (300, 300)
+    wet, permanent = np.zeros(shape, bool), np.zeros(shape, bool)
+    wet[:, : int(share * shape[1])] = permanent[:, :24] = True
+    ndwi, mndwi = (np.clip(np.where(wet, 0.2, -0.2) + rng.normal(0.0, 0.15, shape), -0.95, 0.95) for _ in range(2))
+    green, nir08 = 0.1 * (1.0 + ndwi), 0.1 * (1.0 - ndwi)
+    bands = {"green": green, "red": green, "nir08": nir08, "swir16": green * (1.0 - mndwi) / (1.0 + mndwi)}
+    coords = {"y": 5e6 - 20.0 * np.arange(shape[0]), "x": 5e5 + 20.0 * np.arange(shape[1])}
+    post = xr.Dataset({b: (("y", "x"), v.astype("float32")) for b, v in bands.items()}, coords=coords)
+    static = xr.Dataset({"occurrence": (("y", "x"), np.where(permanent, 95.0, 0.0).astype("float32"))}, coords=coords)
+    p = mdive.apply("flood.self_trained", post, static).probability.values.astype("float64")
+    assert ((p > 0.05) & (p < 0.95)).mean() > 0.1
+    gaps = np.bincount(np.minimum((p * 20).astype(int), 19).ravel(), (p - wet).ravel(), 20)
+    assert np.abs(gaps).sum() / p.size <= 0.05

@@ -16,9 +16,8 @@ def test_codes_and_fill_are_of_the_rasters_type(name, output):
     table = attributes["flag_values" if output.classes else "flag_masks"]
     assert table.dtype == kind
     assert len(table) == len(attributes["flag_meanings"].split())
-    if output.classes:
+    # Where all bits of a flag word mean something, none of its numbers can stand for nothing.
+    assert ("_FillValue" in attributes) == (output.nodata is not None)
+    if output.nodata is not None:
         assert attributes["_FillValue"].dtype == kind
         assert attributes["_FillValue"] == output.nodata
-    else:
-        # All bits of a flag word mean something: none can stand for nothing.
-        assert "_FillValue" not in attributes

@@ -28,7 +28,14 @@ def moved(path, crs, resolution, shift):
     shape = int((north - south) / resolution), int((east - west) / resolution)
     out = np.full(shape, 255, pixels.dtype)
     reproject(
-        pixels, out, src_transform=profile["transform"], src_crs=profile["crs"], dst_transform=into, dst_crs=crs, src_nodata=255, tolerance=0
+        pixels,
+        out,
+        src_transform=profile["transform"],
+        src_crs=profile["crs"],
+        dst_transform=into,
+        dst_crs=crs,
+        src_nodata=255,
+        tolerance=0,
     )
     with rasterio.open(path, "w", **{**profile, "crs": crs, "transform": into, "height": shape[0], "width": shape[1]}) as dataset:
         dataset.write(out, 1)

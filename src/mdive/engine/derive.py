@@ -7,7 +7,7 @@ the elevation model), so it is no part of the pipeline's graph but an input of i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import floor, log10
+from math import floor, hypot, log10
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -15,6 +15,7 @@ import numpy as np
 import shapely
 
 from mdive.cube.grid import transformer, unwrapped
+from mdive.cube.prepare import claimed_grid
 from mdive.model.area import Area
 from mdive.model.flags import QC_FLAGS
 from mdive.model.plan import AssetRef, Grid, ItemRef, MaskRule, Observation, Plan, Source, Unit
@@ -32,8 +33,9 @@ _SCHEME: Final = "derived:"
 _TOLD: Final = ("read_failure", "edge_contaminated")
 """Flags of a derived band that whoever reads it should hear of: what was lost, and what was cut off by the edge of the data."""
 
-_PLAIN_STEPS: Final = (1.0, 2.0, 3.0, 5.0, 6.0, 9.0, 10.0)
-"""Leading digits of the pixels in metres that elevation models are made for: a second of arc is called 30 m, three are called 90 m."""
+_PLAIN_STEPS: Final = (1.0, 1.25, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 9.0, 10.0)
+"""Leading digits of the pixels in metres that elevation models are made for: a second of arc is called 30 m, three are called 90 m; others have
+12.5 m or 25 m."""
 
 ROUND_CORNER: Final = 10_000.0
 """Metres between points of the outline of a padded area: a straight edge in metres bends by less than a metre in degrees then."""
@@ -64,12 +66,18 @@ def makers(spec: AlgorithmSpec, offered: Iterable[Source]) -> list[tuple[Algorit
 
 
 def padded(area: Area, crs: str, metres: float) -> Area:
-    """Return a rectangle of a projection that reaches so many metres beyond an area on all sides."""
+    """Return a rectangle of a projection that reaches so many metres beyond an area on all sides; round a pole the cap that holds it."""
     there, back = transformer("EPSG:4326", crs), transformer(crs, "EPSG:4326")
     inside = shapely.transform(shapely.segmentize(unwrapped(area.geometry), 0.1), lambda xy: _moved(there, xy))
     west, south, east, north = inside.bounds
     box = shapely.segmentize(shapely.box(west - metres, south - metres, east + metres, north + metres), ROUND_CORNER)
-    return Area.model_validate({"geojson": shapely.geometry.mapping(shapely.transform(box, lambda xy: _moved(back, xy)))})
+    outline = shapely.transform(box, lambda xy: _moved(back, xy))
+    pole = 90.0 if outline.centroid.y > 0 else -90.0
+    # No ring in longitude and latitude goes round a pole.
+    if shapely.contains_xy(box, *_moved(there, np.array([[0.0, pole]]))[0]):
+        south, north = sorted((pole, min(outline.bounds[1::2], key=abs)))
+        return Area.from_bbox(-180.0, south, 180.0, north)
+    return Area.model_validate({"geojson": shapely.geometry.mapping(outline)})
 
 
 def within(area: Area, sources: Iterable[Source]) -> Area | None:
@@ -82,13 +90,18 @@ def within(area: Area, sources: Iterable[Source]) -> Area | None:
 
 def native_metres(sources: Sequence[Source], least: float) -> float:
     """Return the pixel edge that suits some sources: that of the coarsest of their files, as a plain number of metres, and at least ``least``."""
-    found = [least]
-    for asset in (a for source in sources for item in source.items for a in item.assets.values()):
-        if asset.crs is not None and asset.transform is not None:
-            grid = Grid(crs=asset.crs, resolution=abs(asset.transform[4]), x0=asset.transform[2], y0=asset.transform[5], shape=(1, 1))
-            # Along a meridian: in degrees, pixels are narrower along the parallels, where coarser ones lose nothing.
-            found.append(_plain(float(pixel_sizes(grid, 0, 1)[1][0])))
-    return max(found)
+    heights = [pixel_height(asset) for source in sources for item in source.items for asset in item.assets.values()]
+    return max(least, *(_plain(metres) for metres in heights if metres > 0.0), 0.0)
+
+
+def pixel_height(asset: AssetRef) -> float:
+    """Return the height of an asset's pixels in metres on the ground; 0 where the catalogue does not tell its grid."""
+    told = claimed_grid(asset)
+    if told is None:
+        return 0.0
+    # Along a meridian: in degrees, pixels are narrower along the parallels, where coarser ones lose nothing.
+    _, b, x0, _, e, y0 = told.transform
+    return float(pixel_sizes(Grid(crs=told.crs, resolution=hypot(b, e), x0=x0, y0=y0, shape=(1, 1)), 0, 1)[1][0])
 
 
 def derived_source(made: Plan, maker: AlgorithmSpec, bands: Sequence[str]) -> Source:

@@ -165,7 +165,8 @@ def _rows(e: Explanation) -> list[tuple[str, str]]:
         (
             "passes",
             "; ".join(
-                f"{p.index + 1}: {len(p.operations)} operations{' → ' + ', '.join(p.ends_with) if p.ends_with else ''}" for p in e.passes
+                f"{n}: {len(p.operations)} operations{' → ' + ', '.join(p.ends_with) if p.ends_with else ''}"
+                for n, p in enumerate(e.passes, 1)
             ),
         ),
         ("tasks", f"{e.tasks} on {e.workers} worker{'s' if e.workers != 1 else ''}"),

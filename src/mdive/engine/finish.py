@@ -71,7 +71,7 @@ def finish(job: Job, *, started: datetime, workers: int = 1) -> None:
     started
         When the run began.
     workers
-        Rasters that are written at once; each takes the memory of a few blocks.
+        Cores to use; twice as many rasters are written at once, each with the memory of a few blocks.
     """
     plan, folder = job.plan, job.folder
     staging = folder / STAGING
@@ -81,7 +81,8 @@ def finish(job: Job, *, started: datetime, workers: int = 1) -> None:
     give_memory_back()  # of the passes
     rows = ledger_rows(job) + [row for made in plan.derived for row in read_ledger(run_folder(folder, made) / "ledger.parquet")]
     layers = [specs[n] for n in job.graph.outputs if n in specs]
-    with ThreadPoolExecutor(workers, thread_name_prefix="mdive-write") as pool:
+    # More threads than cores: of three layers on two cores, each would have one in the making and one core the third.
+    with ThreadPoolExecutor(2 * workers if workers > 1 else 1, thread_name_prefix="mdive-write") as pool:
         written = list(pool.map(lambda spec: _raster(job, spec, staging), layers))
         paths = {w.name: staging / w.path for w in written}
         picture = pool.submit(map_picture, paths["extent"], specs["extent"], plan.grid, cause=paths[CAUSE.name])

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from mdive.cube.checking import fault_of
+from mdive.engine.derive import is_derived
 from mdive.engine.progress import Progress, Watcher
 from mdive.model.plan import AssetRef, Fault, Plan, Reason
 
@@ -29,7 +30,7 @@ def verified(plan: Plan, watch: Watcher) -> Plan:
     compared, how many differ, and how many could not be compared because the catalogue tells nothing of them.
     """
     files: dict[tuple[str, str | None, int | None], tuple[AssetRef, str | None]] = {}
-    for source in plan.sources:
+    for source in (s for s in plan.sources if not is_derived(s)):
         for item in source.items:
             for asset in item.assets.values():
                 files.setdefault(_file(asset), (asset, item.href))

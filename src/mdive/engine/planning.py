@@ -7,15 +7,13 @@ import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import hypot
 from typing import Any, Final
 
 from mdive.config import Profile, memory_budget, worker_count
 from mdive.config import profile as profile_named
 from mdive.cube import TileIndex, holds_a_centre, make_grid
-from mdive.cube.prepare import claimed_grid
 from mdive.engine.choice import Choice, choose
-from mdive.engine.derive import derived_source, makers, native_metres, padded, within
+from mdive.engine.derive import derived_source, makers, native_metres, padded, pixel_height, within
 from mdive.engine.given import take_catalog, take_event, take_workers
 from mdive.engine.pipelines import PROBABILITY, REQUIRED, trace
 from mdive.engine.specs import product_names, raster_specs
@@ -23,11 +21,11 @@ from mdive.engine.tiling import check_size, footprint, tile_size, widest_halo
 from mdive.errors import InputError, MdiveError, NoDataError, UsageError, nearest
 from mdive.model.address import without_query
 from mdive.model.event import Event
-from mdive.model.event_class import EventClass, Significance
+from mdive.model.event_class import Codes, EventClass, Significance
 from mdive.model.intent import Intent
-from mdive.model.plan import AlgorithmRef, AssetRef, Grid, Phase, Plan, Reason, Source, Tiling
+from mdive.model.plan import AlgorithmRef, Grid, Phase, Plan, Reason, Source, Tiling
 from mdive.pipeline.graph import Graph
-from mdive.pipeline.ground import pixel_metres, pixel_sizes
+from mdive.pipeline.ground import pixel_metres
 from mdive.pipeline.passes import split
 from mdive.plugins import AlgorithmSpec
 from mdive.plugins.registry import algorithm_spec, event_class
@@ -110,7 +108,11 @@ def plan(
     draft = _Draft(event, kind, where, grid, limits, tile_size, workers)
     derived: list[Plan] = []
     for maker, bands in makers(spec, found.sources) if derive else ():
-        made, why = _derived(draft, maker, bands, opened)
+        try:
+            made, why = _derived(draft, maker, bands, opened)
+        except (InputError, NoDataError) as error:
+            # The area can be planned; what goes beyond what can be computed is the ground around it.
+            made, why = None, f"no {' and '.join(bands)}: {error.message}"
         reasons.append(Reason(topic="derived", text=why))
         if made is not None:
             derived.append(made)
@@ -176,28 +178,35 @@ def _derived(draft: _Draft, maker: AlgorithmSpec, bands: Sequence[str], opened: 
     event, what = draft.event, " and ".join(bands)
     around = padded(event.area, draft.grid.crs, maker.pad)
     found = candidates(opened, around.geometry, {"static": None})
-    try:
-        choice = choose(found, [(maker, None)], draft.where, {"static": None})
-    except NoDataError as error:
-        return None, f"no {what}: {error.message}"
+    choice = choose(found, [(maker, None)], draft.where, {"static": None})
     area = within(around, choice.sources)
     if area is None:
         return None, f"no {what}: nothing of {', '.join(s.name for s in choice.sources)} lies in the area."
     grid = make_grid(area.geometry, native_metres(choice.sources, draft.grid.resolution), draft.grid.crs)
-    family = maker.name.partition(".")[0]
-    kind = draft.kind.model_copy(
-        update={
-            "name": family,
-            "parent": None,
-            "title": maker.outputs[0].long_name,
-            "description": maker.summary,
-            "products": tuple(bands),
-            "limits": {},
-            "significance": Significance(min_area_ha=0.0, min_share=0.0),
-        }
+    # A class of its own: what is made is no event, and has none of its needs, names and codes.
+    kind = EventClass(
+        name=maker.name.partition(".")[0],
+        title=" and ".join(o.long_name for o in maker.outputs if o.name in bands),
+        description=maker.summary,
+        children=(),
+        needs=(),
+        baseline=draft.kind.baseline,
+        recipe=(),
+        products=tuple(bands),
+        limits={},
+        significance=Significance(min_area_ha=0.0, min_share=0.0),
+        default_resolution=grid.resolution,
+        codes=Codes(),
     )
+    # Whoever finds the run on its own shall not take it for a map of the event.
     ours = event.model_copy(
-        update={"area": area, "intent": Intent(algorithm=maker.name, max_failed_fraction=event.intent.max_failed_fraction)}
+        update={
+            "id": f"{event.id[: 63 - len(maker.name)]}-{maker.name.replace('.', '-')}",
+            "event_class": kind.name,
+            "description": kind.title,
+            "area": area,
+            "intent": Intent(algorithm=maker.name, max_failed_fraction=event.intent.max_failed_fraction),
+        }
     )
     small = replace(draft, event=ours, kind=kind, grid=grid)
     plan = _frozen(small, choice, maker.bind({}), tuple(dict.fromkeys([*REQUIRED, *bands])), choice.reasons)
@@ -213,21 +222,12 @@ def _coarser(sources: Iterable[Source], grid: Grid) -> Iterator[Reason]:
     for source in sources:
         seen: dict[float, list[str]] = {}
         for band in source.bands:
-            metres = max((_seen_at(item.assets[band]) for item in source.items if band in item.assets), default=0.0)
+            metres = max((pixel_height(item.assets[band]) for item in source.items if band in item.assets), default=0.0)
             if metres > FINER * edge:
                 seen.setdefault(metres, []).append(band)
         if seen:
             told = "; ".join(f"{', '.join(bands)} at {metres:.3g} m" for metres, bands in sorted(seen.items()))
             yield Reason(topic="resolution", text=f"{source.name}: {told}; on pixels of {edge:.3g} m these are repeated or interpolated.")
-
-
-def _seen_at(asset: AssetRef) -> float:
-    """Return the height of an asset's pixels in metres on the ground; 0 where the catalogue does not tell its grid."""
-    told = claimed_grid(asset)
-    if told is None:
-        return 0.0
-    _, b, x0, _, e, y0 = told.transform
-    return float(pixel_sizes(Grid(crs=told.crs, resolution=hypot(b, e), x0=x0, y0=y0, shape=(1, 1)), 0, 1)[1][0])
 
 
 def check_event(event: Event) -> None:

@@ -14,8 +14,8 @@ from mdive.model.plan import Plan
 from mdive.runtime import serial
 
 _lock = threading.Lock()
-_folders: dict[str, TemporaryDirectory[str]] = {}
-"""By the plan's identity: where this process has put what was derived for it. They go with the process."""
+_here: dict[str, tuple[TemporaryDirectory[str], Plan]] = {}
+"""By the plan's identity: where this process has put what was derived for it, and the plan that reads it there. They go with the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +32,14 @@ class Ready:
             return self.plan
         key = self.plan.identity
         with _lock:
-            if key not in _folders:
+            if key not in _here:
                 folder = TemporaryDirectory(prefix="mdive-derived-")
                 for name, content in self.files.items():
                     path = Path(folder.name) / name
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(content)
-                _folders[key] = folder
-        return located(self.plan, Path(_folders[key].name))
+                _here[key] = folder, located(self.plan, Path(folder.name))
+            return _here[key][1]
 
 
 def ready(plan: Plan) -> Ready:

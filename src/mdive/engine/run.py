@@ -18,7 +18,7 @@ from threading import Thread
 from mdive.cube.kernels import load_kernels
 from mdive.engine.ahead import read_ahead
 from mdive.engine.derive import run_folder
-from mdive.engine.folder import MANIFEST, STAGING, is_complete, locked
+from mdive.engine.folder import MANIFEST, STAGING, is_complete, locked, read_back
 from mdive.engine.given import take_path, take_plan, take_runtime
 from mdive.engine.inputs import verified
 from mdive.engine.progress import Progress, Watcher, nobody
@@ -27,8 +27,9 @@ from mdive.engine.specs import POLYGONS, ZARR
 from mdive.engine.tiling import disk_bytes, footprint
 from mdive.engine.work import PLAN_FILE, SCRATCH_FOLDER, Job, finish_pass, make_job, missing_tiles, open_job, pass_done, run_tile
 from mdive.errors import MdiveError, RunFolderError
+from mdive.model.manifest import Manifest
 from mdive.model.plan import Plan, source_by_key
-from mdive.products import check_writable, require_zarr, write_json_atomic
+from mdive.products import check_writable, require_zarr, verify_products, write_json_atomic
 from mdive.runtime import Runtime, Task, threads
 
 
@@ -166,17 +167,28 @@ def _work(folder: Path, runtime: Runtime, watch: Watcher) -> Report:
 
 
 def _make(folder: Path, plan: Plan, runtime: Runtime, watch: Watcher) -> None:
-    """Run the plan of a derived band, or finish it, or find it done."""
+    """Run the plan of a derived band, or finish it, or find it done. What is there and cannot be used is made again, as a bad checkpoint is."""
 
     def heard(progress: Progress) -> None:
         if progress.stage == "pass":
             watch(replace(progress, text=f"{plan.algorithm.name}, {progress.text}"))
 
     folder.parent.mkdir(exist_ok=True)
-    if is_complete(folder) or (folder / PLAN_FILE).is_file():
+    if _is_of(folder, plan):
         resume(folder, runtime=runtime, watch=heard)
     else:
+        shutil.rmtree(folder, ignore_errors=True)
         run(plan, folder, runtime=runtime, watch=heard)
+
+
+def _is_of(folder: Path, plan: Plan) -> bool:
+    """Whether a folder holds a run of a plan: one that was begun, or one that is done and whole."""
+    try:
+        if read_back(folder / PLAN_FILE, Plan).identity != plan.identity:
+            return False
+        return not is_complete(folder) or not verify_products(folder, read_back(folder / MANIFEST, Manifest).model_dump(mode="json"))
+    except RunFolderError:
+        return False
 
 
 def _load_ahead(plan: Plan) -> None:
