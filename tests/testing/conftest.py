@@ -11,7 +11,9 @@ from mdive.testing import SyntheticEvent, make_flood_event, make_wildfire_event
 
 @pytest.fixture(scope="session")
 def flood(tmp_path_factory) -> SyntheticEvent:
-    return make_flood_event(tmp_path_factory.mktemp("flood"), seed=3, shape_px=(560, 700), sensors=("sar", "optical"), cloud=0.2, workers=2)
+    static = ("dem", "occurrence")
+    folder = tmp_path_factory.mktemp("flood")
+    return make_flood_event(folder, seed=3, shape_px=(560, 700), sensors=("sar", "optical"), static=static, cloud=0.2, workers=2)
 
 
 @pytest.fixture(scope="session")
