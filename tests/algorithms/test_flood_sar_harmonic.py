@@ -38,7 +38,7 @@ SHAPE = (160, 160)
 
 @pytest.fixture(scope="session")
 def analyse(evaluate):
-    def run(pre, post, tiles=None, resolution=20.0, pre_times=TIMES, geometry=(None, None), post_mask=None, **static):
+    def run(pre, post, tiles=None, resolution=20.0, pre_times=TIMES, geometry=(None, None), post_mask=None, static_mask=None, **static):
         parameters = {k: static.pop(k) for k in ("calibration", "minimum_mapping_unit") if k in static}
         rasters = {"pre_vv": pre, "post_vv": post[np.newaxis], "pre_mask": np.zeros(pre.shape, "uint16")}
         rasters["post_mask"] = (np.zeros(post.shape, "uint16") if post_mask is None else post_mask)[np.newaxis]
@@ -48,7 +48,10 @@ def analyse(evaluate):
             for p, t, g in (("pre", pre_times, geometry[0]), ("post", [AFTER], geometry[1]))
         ]
         layers = {k: load_node("static", k) if k in static else None for k in ("incidence", "hand", "occurrence")}
-        return evaluate(sar_harmonic(*bundles, Bundle(**layers, mask=None), **parameters), rasters, tiles, resolution)
+        lost = None
+        if static_mask is not None:
+            rasters["static_mask"], lost = static_mask[np.newaxis], load_node("static", "static_mask", dtype="uint16")
+        return evaluate(sar_harmonic(*bundles, Bundle(**layers, mask=lost), **parameters), rasters, tiles, resolution)
 
     return run
 
@@ -189,6 +192,19 @@ def test_permanent_water_by_map_and_heights(analyse, simulate, stack):
     assert (got["probability"][extent == flood.PERMANENT_WATER] == 0).all()
     assert not (extent[hand > 20] == flood.FLOOD).any()
     assert (extent[truth & (hand > 20)] == flood.HAND_MASKED).mean() > 0.8
+
+
+def test_a_map_that_could_not_be_read_is_told(analyse, simulate, stack):
+    lost = np.broadcast_to(np.arange(SHAPE[1]) < 80, SHAPE)
+    occurrence = np.where(lost, np.nan, 0.0)
+    failed = np.where(lost, QC_FLAGS["read_failure"], 0).astype("uint16")
+    post = simulate(blobs(0.2, 3) | old(), AFTER, 999)
+    got, calm = (analyse(stack, post, occurrence=occurrence, static_mask=m) for m in (failed, np.zeros_like(failed)))
+    flooded = lost & (got["extent"] == flood.FLOOD)
+    assert flooded.sum() > 500
+    np.testing.assert_array_equal(got["extent"], calm["extent"])
+    np.testing.assert_array_equal(got["qc"], calm["qc"] | np.where(flooded, QC_FLAGS["insufficient_background"], 0))
+    np.testing.assert_allclose(got["confidence"], np.where(flooded, 0.5, 1.0) * calm["confidence"], rtol=1e-6)
 
 
 def test_what_was_not_seen_or_hardly_seen_is_never_dry(analyse, simulate, stack):

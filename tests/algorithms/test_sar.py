@@ -155,6 +155,10 @@ def test_window_mean_is_the_mean_of_what_is_valid():
         window = values[max(r - 2, 0) : r + 3, max(c - 2, 0) : c + 3].astype("float64")
         want[r, c] = np.nanmean(window)
     np.testing.assert_allclose(window_mean(values), want, rtol=1e-6)
+    # A window that is no wider than a pixel may be one.
+    wide = grid(resolution=30.0)
+    np.testing.assert_array_equal(window_mean.kernel(values, grid=wide, least=0), values)
+    assert (window_mean.kernel(values, grid=wide)[1:-1, 1:-1] != values[1:-1, 1:-1]).any()
 
 
 @settings(max_examples=15, deadline=None)

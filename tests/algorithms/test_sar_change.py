@@ -11,7 +11,7 @@ from scipy.special import expit, fdtrc, stdtr
 
 from mdive.algorithms.evidence import MISLED
 from mdive.algorithms.harmonic import LEAST_SCENES, phases, season, year_phase
-from mdive.algorithms.sar import window_mean
+from mdive.algorithms.sar import variation, window_mean
 from mdive.algorithms.sar_change import (
     FILTERED_LOOKS,
     change_deviation,
@@ -24,6 +24,7 @@ from mdive.algorithms.sar_change import (
 )
 from mdive.algorithms.uncertainty import decibel_std
 from mdive.errors import InputError
+from mdive.model.plan import Grid
 from mdive.plugins import Bundle
 
 HERE = np.zeros((1, 1), "int16")
@@ -31,6 +32,11 @@ HERE = np.zeros((1, 1), "int16")
 
 def looks(number):
     return {"looks": np.array([number])}
+
+
+def looks_of(scene):
+    """Looks of a filtered scene, by patches of windows and of pixels."""
+    return float(filtered_looks(filtered_variation(window_mean(scene)), variation(scene))["looks"][0])
 
 
 def power(db):
@@ -187,8 +193,8 @@ def test_what_nobody_told_is_taken_as_one_geometry():
 @pytest.mark.parametrize("of", [1.0, 4.4, 12.0])
 def test_looks_after_filtering_are_those_of_the_filtered_scene(speckle, of):
     """Means over 25 independent pixels have 25 times the looks; the windows that are compared do not overlap."""
-    even = window_mean(speckle(np.full((300, 300), 0.1), looks=of))
-    got = float(filtered_looks(filtered_variation(even))["looks"][0])
+    scene = speckle(np.full((300, 300), 0.1), looks=of)
+    even, got = window_mean(scene), looks_of(scene)
     assert got == pytest.approx(25 * of, rel=0.15)
     independent = even[2::5, 2::5]
     assert got == pytest.approx(independent.mean() ** 2 / independent.var(), rel=0.2)
@@ -197,20 +203,32 @@ def test_looks_after_filtering_are_those_of_the_filtered_scene(speckle, of):
 def test_correlated_speckle_has_fewer_looks_after_filtering(speckle):
     single = speckle(np.full((300, 300), 0.1))
     pairwise = np.repeat(np.repeat(single[:150, :150], 2, axis=0), 2, axis=1)
-    got = [float(filtered_looks(filtered_variation(window_mean(s)))["looks"][0]) for s in (single, pairwise)]
+    got = [looks_of(s) for s in (single, pairwise)]
     assert got[1] < 0.45 * got[0]
+
+
+def test_fields_that_change_from_window_to_window_are_no_speckle(speckle):
+    """Pixels of 100 m: no three windows lie on one field, but a filter never leaves fewer looks than a pixel has."""
+    fields = np.kron(np.random.default_rng(2).uniform(0.03, 0.3, (50, 50)), np.ones((5, 5)))
+    coarse = Grid(crs="EPSG:32631", resolution=100.0, x0=0.0, y0=0.0, shape=fields.shape)
+    scene = speckle(fields, looks=60.0)
+    patches = filtered_variation.kernel(window_mean.kernel(scene, grid=coarse), grid=coarse)
+    known = np.full((1, 1), np.nan, "float32"), variation.kernel(scene, grid=coarse)
+    alone, told = (filtered_looks.locality.finish(filtered_looks.kernel(patches, pixels), grid=coarse)["looks"][0] for pixels in known)
+    assert alone < 10.0
+    assert told > 40.0
 
 
 def test_the_test_is_as_often_wrong_as_it_says(speckle):
     """Nothing changes, and a ratio falls below its critical value as often as the normal deviate says."""
-    one, other = (window_mean(speckle(np.full((400, 400), 0.1), seed=s)) for s in (5, 6))
-    of = float(filtered_looks(filtered_variation(other))["looks"][0])
+    scene = speckle(np.full((400, 400), 0.1), seed=6)
+    one, other, of = window_mean(speckle(np.full((400, 400), 0.1), seed=5)), window_mean(scene), looks_of(scene)
     fell = 10 * np.log10(other / one) > critical_drop(2 * of, 2 * of, 1.645)
     assert fell.mean() == pytest.approx(0.05, abs=0.02)
 
 
 def test_a_scene_without_a_patch_gets_the_usual_looks():
-    assert filtered_looks(filtered_variation(np.full((40, 40), np.nan, "float32")))["looks"][0] == FILTERED_LOOKS
+    assert looks_of(np.full((40, 40), np.nan, "float32")) == FILTERED_LOOKS
 
 
 # The year

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from mdive.algorithms.evidence import log_odds
 from mdive.algorithms.threshold import CLASS_SPREAD, PRIOR_ERROR
-from mdive.algorithms.water_bodies import DISTINCT, DOUBTED, LEVELS, RIM, darkness_levels, rim_sums, separation, water_bodies
+from mdive.algorithms.water_bodies import DISTINCT, DOUBTED, LEVELS, RIM, darkness_levels, rim_sums, separation, surrounded, water_bodies
 from mdive.algorithms.water_edges import first_guess, only_where, with_rim
 from mdive.model.plan import Grid
 from mdive.pipeline import Tiles, load_node
@@ -71,6 +71,27 @@ def test_bodies_are_those_of_the_whole_array_on_any_tiles(evaluate, case, area, 
     got = decided(evaluate, seed, grow, levels, tiles, minimum_area=area, seed_share=share)
     np.testing.assert_array_equal(got["rims"], decided(evaluate, seed, grow, levels)["rims"])
     np.testing.assert_array_equal(got["out"], by_hand(seed, grow, levels, round(area * 100), share))
+
+
+@settings(max_examples=200)
+@given(scenes())
+def test_what_surrounds_a_body_is_counted_on_any_tiles(evaluate, case):
+    _, bodies, levels, tiles = case
+    kinds = np.where(levels == 0, 0, 1 + levels % 2).astype("uint16")
+    nodes = [load_node("s/post", n, dtype=d, timed=False) for n, d in (("kinds", "uint16"), ("bodies", "bool"))]
+    rims = rim_sums(*nodes)
+    got = evaluate({"out": surrounded(nodes[1], rims)}, {"kinds": kinds, "bodies": bodies}, tiles)["out"]
+    want = np.zeros(bodies.shape, bool)
+    labels, count = ndimage.label(bodies, SQUARE)
+    edge = bodies & ~ndimage.binary_erosion(bodies, ndimage.generate_binary_structure(2, 1), border_value=0)
+    for k in range(1, count + 1):
+        one = two = 0
+        for r, c in np.argwhere(edge & (labels == k)):
+            window = (slice(max(r - RIM, 0), r + RIM + 1), slice(max(c - RIM, 0), c + RIM + 1))
+            one += int((~bodies[window] & (kinds[window] == 1)).sum())
+            two += int((~bodies[window] & (kinds[window] == 2)).sum())
+        want |= (labels == k) & (two > one)
+    np.testing.assert_array_equal(got, want)
 
 
 def pond(size=9, contrast=100, spread=3, shape=(60, 60)):

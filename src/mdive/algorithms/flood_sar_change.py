@@ -13,7 +13,7 @@ from mdive.algorithms.components import hysteresis
 from mdive.algorithms.evidence import decision_sigma, log_odds, mean_of
 from mdive.algorithms.looks import Looks
 from mdive.algorithms.reference_water import REFERENCE_WATER, usual_water
-from mdive.algorithms.sar import speckle_median, usable_power, window_mean
+from mdive.algorithms.sar import DECISION_REACH, speckle_median, usable_power, variation, window_mean
 from mdive.algorithms.sar_change import (
     STACK,
     Deviations,
@@ -24,8 +24,8 @@ from mdive.algorithms.sar_change import (
     pairs_of,
     reference,
 )
-from mdive.algorithms.sar_products import flood_class, quality_flags, water_probability, where_said, worth
-from mdive.algorithms.sar_water import either, ground_of, radar_water, smoothed
+from mdive.algorithms.sar_products import flood_class, quality_flags, sigma_said, water_probability, worth
+from mdive.algorithms.sar_water import either, ground_of, radar_water
 from mdive.algorithms.tables import CONFIDENCE, QUALITY, share, uncertainty
 from mdive.algorithms.water_bodies import rim_sums, surrounded
 from mdive.model.flags import QC_FLAGS
@@ -35,8 +35,6 @@ STANDING: Final = (10, 90, 95)
 """WorldCover codes of plants that stand out of a flood: trees, herbaceous wetland, mangroves. Over others a rise is wet soil or growth."""
 DOUBLE_BOUNCE: Final = (7.0, 12.0)
 """dB. VV over VH of flooded vegetation (DSWx-S1): trunks and water reflect VV like a corner, and VH hardly."""
-PAST_REACH: Final = 25.0
-"""Metres over which the odds of water before are averaged: speckle of single references is not filtered otherwise."""
 NOISE_FLOOR: Final = -26.0
 """dB. VH below it is noise, and no ratio with it means anything (DSWx-S1)."""
 
@@ -98,7 +96,7 @@ def sar_change(
         ``hand``, height above the nearest drainage in m; ``occurrence``, how often water was seen there before, in percent. Where one of
         them was to be had and could not be read, flood has the flag ``insufficient_background`` and at most half of the confidence.
         ``slope`` in degrees, or ``dem``, heights in m from which it is made: what is steep is hardly water. ``landcover``, WorldCover codes,
-        without which no flooded vegetation is sought.
+        without which no flooded vegetation is sought; over bare ground without a reference it has its part in ``flood.sar_threshold``.
     minimum_mapping_unit
         Smaller floods are dropped and smaller holes in water are closed.
     minimum_change
@@ -106,13 +104,13 @@ def sar_change(
     deviations
         It must also exceed so many standard deviations of no change: of the pixel's own past from five references on, else of speckle.
     change_probability
-        A flood needs a pixel of water that is at least this probably new (log-odds 1.5).
+        A flood needs a pixel of water whose backscatter fell, and that was no water before, each at least this probably (log-odds 1.5).
     fallback_vv, fallback_vh
         As in ``flood.sar_threshold``. References that are darker, and fell from a brighter middle, were flooded themselves and do not count.
     seed_probability, seed_share
         As in ``flood.sar_threshold``.
     grow_probability
-        A flood reaches as far as pixels are at least this probably water, and at least this probably new.
+        A flood reaches as far as pixels are at least this probably water, and as the mean of both claims lets them be new.
     looks
         Equivalent number of looks of a pixel of the grid; told by each scene where it is not given. Those after filtering always are.
     maximum_hand
@@ -120,13 +118,13 @@ def sar_change(
     permanent_water
         Occurrence (%) from which water is permanent, not flood.
     seasonal_water
-        Occurrence (%) from which water is told apart as seasonal in ``reference_water``.
+        Occurrence (%) from which water is told apart as seasonal in ``reference_water``, and below which dark references may be dark land.
 
     Notes
     -----
     Water is found as in ``flood.sar_threshold``. Water that the references show as well is permanent water, with or without ``occurrence``. Where
-    ``occurrence`` says that water is not even seasonal, the references show dark land, or the flood already: it is flood if it lies in a
-    flood that came, and has the flag ``conflict`` either way. Pixels without a reference are classified as by ``flood.sar_threshold``, with
+    ``occurrence`` says that water is not even seasonal, the references show dark land, or a flood that had begun: it is flood if around it more
+    came than stayed dry, and has the flag ``conflict`` either way. Pixels without a reference are classified as by ``flood.sar_threshold``, with
     the flag ``insufficient_background``; those with fewer than five have the flag ``low_n_obs``.
 
     The probability is that of water, times that of change: of flood, not of water.
@@ -147,12 +145,13 @@ def sar_change(
     )
 
     fell, rose, before, count, deviation = [], [], [], [], []
-    for name, fallback, mean, levels in zip(("vv", "vh"), (fallback_vv, fallback_vh), now.means, now.levels, strict=True):
+    scene = zip(("vv", "vh"), (fallback_vv, fallback_vh), now.means, now.variations, now.levels, strict=True)
+    for name, fallback, mean, speckle, levels in scene:
         single = usable_power(getattr(pre, name), pre.mask)
         stack = window_mean(single)
         asked = {"pairs": pairs, "dark": fallback, "minimum_drop": minimum_change}
         level, spread, n = (reference(stack, now.choice, field=field, **asked) for field in ("level", "spread", "count"))
-        looked = filtered_looks(filtered_variation(mean)), filtered_looks(filtered_variation(stack))
+        looked = filtered_looks(filtered_variation(mean), speckle), filtered_looks(filtered_variation(stack), variation(single))
         least = {"minimum_change": minimum_change, "deviations": deviations}
         fell.append(change_odds(mean, level, spread, n, *looked, **least))
         rose.append(change_odds(mean, level, spread, n, *looked, **least, rise=True))
@@ -162,11 +161,12 @@ def sar_change(
         count.append(n)
 
     # Odds are averaged, not power: a mean over the bank of a river would hide the river, and pass its rim for flood.
-    past = smoothed(opinions(*before))
-    change = came(opinions(*fell), past)
+    past = window_mean(opinions(*before), reach=DECISION_REACH)
+    drop = opinions(*fell)
+    change = came(drop, past)
     permanent = {"permanent_water": permanent_water}
     new = hysteresis(
-        surely_new(now.water, change, ground.occurrence, probability=change_probability, **permanent),
+        surely_new(now.water, drop, past, ground.occurrence, probability=change_probability, **permanent),
         possibly_new(now.water, change, past, ground.occurrence, probability=grow_probability, **permanent),
         minimum_area=minimum_mapping_unit,
     )
@@ -196,8 +196,8 @@ def sar_change(
         "extent": extent,
         "probability": probability,
         "confidence": change_confidence(extent, probability, water, past, *now.support, ground.occurrence, ground.lost),
-        "uncertainty": where_said(extent, change_sigma(*deviation, error)),
-        "qc": change_flags(flags, extent, *count, past, ground.occurrence, **permanent),
+        "uncertainty": sigma_said(extent, change_sigma(*deviation, error)),
+        "qc": change_flags(flags, extent, wet_now, *count, past, ground.occurrence, **permanent),
         "reference_water": usual_water(extent, ground.occurrence, seasonal_water=seasonal_water, **permanent),
     }
 
@@ -210,7 +210,7 @@ def opinions(co: np.ndarray, cross: np.ndarray, /) -> np.ndarray:
 
 @operation(Local(), dtype="float32")
 def came(fell: np.ndarray, past: np.ndarray, /) -> np.ndarray:
-    """Return the log-odds that what is dark became so: backscatter fell, and it was no water before.
+    """Return the log-odds that water came: backscatter fell, and there was none before.
 
     Parameters
     ----------
@@ -219,7 +219,8 @@ def came(fell: np.ndarray, past: np.ndarray, /) -> np.ndarray:
 
     Returns
     -------
-    The lesser of the two claims; NaN where one is not known.
+    The mean of both claims, which are of one event, and each bounded; NaN where one is not known. At the edge of a flood the window of the
+    test holds bright land, and says less than what was there before; over land that was half as dark as water it is the other way round.
     """
     both: np.ndarray = np.float32(0.5) * (fell - past)
     return both
@@ -228,21 +229,24 @@ def came(fell: np.ndarray, past: np.ndarray, /) -> np.ndarray:
 @operation(Local(), dtype="bool")
 def surely_new(
     water: np.ndarray,
-    change: np.ndarray,
+    fell: np.ndarray,
+    past: np.ndarray,
     occurrence: np.ndarray | None,
     /,
     *,
     probability: Fraction = 0.82,
     permanent_water: flood.Percent = 75.0,
 ) -> np.ndarray:
-    """Return the water that came with at least this probability.
+    """Return the water of which backscatter fell, and that was none before, each with at least this probability.
+
+    Both claims, not their mean: a lake that wind roughened before is bright, and falls as much as land does, but is still half like water.
 
     Parameters
     ----------
     water
         Water after the onset, (y, x) bool.
-    change
-        Log-odds that water came; NaN without references, where all water may be new.
+    fell, past
+        Log-odds of a fall of backscatter, and of water before; NaN without references, where all water may be new.
     occurrence
         Share of looks with water, in percent, or None.
     probability
@@ -251,7 +255,7 @@ def surely_new(
         Occurrence from which water is permanent.
     """
     with np.errstate(invalid="ignore"):
-        new: np.ndarray = water & ((change >= logit(probability)) | np.isnan(change))
+        new: np.ndarray = water & ((np.minimum(fell, -past) >= logit(probability)) | np.isnan(fell + past))
         if occurrence is not None:
             new = new & ~(occurrence >= permanent_water)
     return new
@@ -279,12 +283,13 @@ def possibly_new(
     occurrence
         Share of looks with water, in percent, or None.
     probability
-        Least probability that it came: next to new water, new water is more likely than elsewhere.
+        Least probability of each claim of which ``change`` is the mean, so that half of its log-odds will do: next to new water, new water is
+        more likely than elsewhere.
     permanent_water
         Occurrence from which water is permanent.
     """
     with np.errstate(invalid="ignore"):
-        new: np.ndarray = water & (((change >= logit(probability)) & (past < 0.0)) | np.isnan(change))
+        new: np.ndarray = water & (((change >= 0.5 * logit(probability)) & (past < 0.0)) | np.isnan(change))
         if occurrence is not None:
             new = new & ~(occurrence >= permanent_water)
     return new
@@ -506,6 +511,7 @@ def change_sigma(co: np.ndarray, cross: np.ndarray, decision: np.ndarray, /) -> 
 def change_flags(
     flags: np.ndarray,
     extent: np.ndarray,
+    wet: np.ndarray,
     co_count: np.ndarray,
     cross_count: np.ndarray,
     past: np.ndarray,
@@ -520,8 +526,8 @@ def change_flags(
     ----------
     flags
         From ``quality_flags``, (y, x).
-    extent
-        Flood classes.
+    extent, wet
+        Flood classes, and those of the scene after the onset alone.
     co_count, cross_count
         References of each polarisation.
     past
@@ -534,11 +540,12 @@ def change_flags(
     Returns
     -------
     The same with ``insufficient_background`` without a reference, ``low_n_obs`` with fewer than five, and ``conflict`` where water of before is
-    none by occurrence.
+    none by occurrence, and where the scene shows water of which references tell neither that it was there nor that it came.
     """
-    out, said, n = flags.copy(), extent < flood.HAND_MASKED, np.maximum(co_count, cross_count)
-    out[said & (n == 0)] |= QC_FLAGS["insufficient_background"]
-    out[said & (n > 0) & (n < STACK)] |= QC_FLAGS["low_n_obs"]
+    out, said, blind = flags.copy(), extent < flood.HAND_MASKED, np.isnan(past)
+    out[said & blind] |= QC_FLAGS["insufficient_background"]
+    out[said & ~blind & (np.maximum(co_count, cross_count) < STACK)] |= QC_FLAGS["low_n_obs"]
+    out[(wet == flood.FLOOD) & (extent == flood.NOT_WATER)] |= QC_FLAGS["conflict"]
     if occurrence is not None:
         old = (extent == flood.PERMANENT_WATER) | (extent == flood.FLOOD)
         out[old & (past >= 0.0) & (occurrence < permanent_water)] |= QC_FLAGS["conflict"]

@@ -15,7 +15,7 @@ from mdive.algorithms.harmonic import LEAST_SCENES, phases, season
 from mdive.algorithms.mosaic import best_observation, cause, first_valid, pick
 from mdive.algorithms.sar import decibel, usable_power, window_mean
 from mdive.algorithms.sar_change import pairs_of
-from mdive.algorithms.sar_products import hide_unseen, where_said
+from mdive.algorithms.sar_products import flag_ground, hide_unseen, sigma_said
 from mdive.algorithms.sar_water import FALLBACK_QUALITY, ground_of
 from mdive.algorithms.tables import CONFIDENCE, FILL, QUALITY, share, uncertainty
 from mdive.errors import InputError
@@ -85,7 +85,8 @@ def sar_harmonic(
         Linear VV power after the onset, and its cause plane.
     static
         ``incidence`` angle in degrees; ``hand``, height above the nearest drainage in m; ``occurrence`` of water in percent. Without
-        incidence the model of water is widened to the whole swath of Sentinel-1, and a class is worth at most 0.6.
+        incidence the model of water is widened to the whole swath of Sentinel-1, and a class is worth at most 0.6. Where one of the other
+        two was to be had and could not be read, flood has the flag ``insufficient_background`` and at most half of the confidence.
     calibration
         Whether power is gamma0 or sigma0.
     minimum_mapping_unit
@@ -131,9 +132,9 @@ def sar_harmonic(
     return {
         "extent": extent,
         "probability": said,
-        "confidence": harmonic_confidence(extent, said, incidence),
-        "uncertainty": where_said(extent, deviation),
-        "qc": harmonic_flags(extent, why, reason, count, incidence, occurrence, permanent_water=permanent_water),
+        "confidence": harmonic_confidence(extent, said, incidence, ground.lost),
+        "uncertainty": sigma_said(extent, deviation),
+        "qc": harmonic_flags(extent, why, reason, count, incidence, occurrence, ground.lost, permanent_water=permanent_water),
     }
 
 
@@ -343,9 +344,23 @@ def harmonic_probability(extent: np.ndarray, probability: np.ndarray, /) -> np.n
 
 
 @operation(Local(), dtype="float32")
-def harmonic_confidence(extent: np.ndarray, probability: np.ndarray, incidence: np.ndarray | None, /) -> np.ndarray:
-    """Return the probability of the class that is given, times what it is worth: ``FALLBACK_QUALITY`` where no angle of incidence is known."""
-    quality = np.float32(1.0 if incidence is not None else FALLBACK_QUALITY)
+def harmonic_confidence(
+    extent: np.ndarray, probability: np.ndarray, incidence: np.ndarray | None, lost: np.ndarray | None, /
+) -> np.ndarray:
+    """Return the probability of the class that is given, times what it is worth.
+
+    Parameters
+    ----------
+    extent, probability
+        Flood classes, and the probability of flood, (y, x).
+    incidence
+        Degrees; None where nobody knows it: then a class is worth ``FALLBACK_QUALITY``.
+    lost
+        Where a static layer could not be read, or None: there flood is worth ``flood_tables.UNKNOWN_REFERENCE``.
+    """
+    quality = np.full(extent.shape, 1.0 if incidence is not None else FALLBACK_QUALITY, dtype="float32")
+    if lost is not None:
+        quality[lost & (extent == flood.FLOOD)] *= np.float32(flood.UNKNOWN_REFERENCE)
     return quality * np.where(extent == flood.FLOOD, probability, 1.0 - probability)
 
 
@@ -357,6 +372,7 @@ def harmonic_flags(
     count: np.ndarray,
     incidence: np.ndarray | None,
     occurrence: np.ndarray | None,
+    lost: np.ndarray | None,
     /,
     *,
     permanent_water: flood.Percent = 75.0,
@@ -373,12 +389,15 @@ def harmonic_flags(
         Scenes before the onset.
     incidence, occurrence
         As in the algorithm, or None.
+    lost
+        Where a static layer could not be read, or None.
     permanent_water
         Occurrence (%) from which water is permanent.
 
     Returns
     -------
-    Bits ``insufficient_background`` and ``low_n_obs`` (no model of the year; land as dark as water has the first alone), ``incidence``
+    Bits ``insufficient_background`` and ``low_n_obs`` (no model of the year; land as dark as water, and flood whose static layer was lost,
+    have the first alone), ``incidence``
     (outside the model, or not known), ``conflict``, ``hand_excluded``, ``permanent_water``, and ``nodata`` with ``edge_contaminated``
     where a scene was read but no excluded pixel explains the gap.
     """
@@ -391,9 +410,7 @@ def harmonic_flags(
     if incidence is None:
         out[seen & (extent < flood.HAND_MASKED)] |= QC_FLAGS["incidence"]
     out[seen & (extent == FILL) & (reason == 0)] |= QC_FLAGS["nodata"] | QC_FLAGS["edge_contaminated"]
-    out[extent == flood.HAND_MASKED] |= QC_FLAGS["hand_excluded"]
-    if occurrence is not None:
-        out[occurrence >= permanent_water] |= QC_FLAGS["permanent_water"]
+    flag_ground(out, extent, occurrence, lost, permanent_water)
     return out
 
 

@@ -7,15 +7,18 @@ Blocks are (y, x).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numba
 import numpy as np
+from pydantic import Field
 
 from mdive.algorithms.ground import pixel_metres
 from mdive.model.flags import UNOBSERVED
 from mdive.model.plan import Grid
 from mdive.plugins import Focal, Local, Metres, operation
+
+Pixels = Annotated[int, Field(ge=0, le=1000, description="length in pixels")]
 
 WINDOW_REACH: Final = 25.0
 """Metres from the centre of a filter window to its edge: 5 x 5 pixels of 10 m, and at least 3 x 3, which is what 30 m pixels get."""
@@ -36,8 +39,8 @@ in dB is near normal); that of nine is 0.67."""
 
 
 def window_radius(parameters: Mapping[str, Any], grid: Grid) -> int:
-    """Return the radius of the filter window in pixels of this grid, at least 1; its reach is ``parameters["reach"]`` metres if given."""
-    return max(1, int(parameters.get("reach", WINDOW_REACH) / pixel_metres(grid) + 1e-9))
+    """Return the radius of the filter window in pixels of this grid, at least 1 or ``parameters["least"]``; its reach is in metres."""
+    return max(int(parameters.get("least", 1)), int(parameters.get("reach", WINDOW_REACH) / pixel_metres(grid) + 1e-9))
 
 
 @operation(Local(), dtype="float32")
@@ -115,7 +118,7 @@ def decibel(power: np.ndarray, /) -> np.ndarray:
 
 
 @operation(Focal(window_radius), dtype="float32")
-def window_mean(values: np.ndarray, /, *, grid: Grid, reach: Metres = WINDOW_REACH) -> np.ndarray:
+def window_mean(values: np.ndarray, /, *, grid: Grid, reach: Metres = WINDOW_REACH, least: Pixels = 1) -> np.ndarray:
     """Return the mean over the filter window of the valid pixels; NaN where the pixel itself is not valid.
 
     Parameters
@@ -124,9 +127,11 @@ def window_mean(values: np.ndarray, /, *, grid: Grid, reach: Metres = WINDOW_REA
         (y, x); NaN where not valid.
     reach
         From the centre of the window to its edge, but at least one pixel and a half.
+    least
+        Least radius; with 0, grids of pixels as wide as the window are left as they are.
     """
     out = np.empty(values.shape, dtype="float32")
-    _mean(np.ascontiguousarray(values, dtype="float32"), window_radius({"reach": reach}, grid), out)
+    _mean(np.ascontiguousarray(values, dtype="float32"), window_radius({"reach": reach, "least": least}, grid), out)
     return out
 
 

@@ -144,34 +144,50 @@ def filtered_variation(means: np.ndarray, /, *, grid: Grid) -> np.ndarray:
     return out
 
 
-def _looks(counts: np.ndarray, **_: Any) -> dict[str, np.ndarray]:
-    """Find the mode of variation, where even ground is, and turn it into looks."""
-    if not counts.any():
+def _looks(counts: np.ndarray, *, grid: Grid) -> dict[str, np.ndarray]:
+    """Find the modes of variation, where even ground is, and turn them into looks."""
+    windows, pixels = counts
+    if not windows.any():
         return {"looks": np.array([FILTERED_LOOKS])}
+    found = _looks_of(windows, STRIDE_SIDE**2)
+    if pixels.any():
+        found = max(found, _looks_of(pixels, (2 * window_radius({}, grid) + 1) ** 2))
+    return {"looks": np.array([found])}
+
+
+def _looks_of(counts: np.ndarray, n: int) -> float:
     window = np.ones(SMOOTHING, dtype="int64")
     mode = (int(np.argmax(np.convolve(np.convolve(counts, window, "same"), window, "same"))) + 0.5) * STEP
-    n = STRIDE_SIDE**2
     # As in `equivalent_looks`: the most frequent standard deviation of n values is √((n - 2) / (n - 1)) of the true one.
-    return {"looks": np.array([min(max((n - 2) / (n - 1) / mode**2, RANGE[0]), RANGE[1])])}
+    return float(min(max((n - 2) / (n - 1) / mode**2, RANGE[0]), RANGE[1]))
 
 
 @operation(Reduction(merge=add, finish=_looks), dtype="int64")
-def filtered_looks(variation: np.ndarray, /) -> np.ndarray:
+def filtered_looks(windows: np.ndarray, pixels: np.ndarray, /) -> np.ndarray:
     """Find the equivalent number of looks of a filtered scene: the mode of 1 / CV² over patches of the whole scene.
+
+    A patch is three windows wide. Where that is many hundred metres it holds several fields and no even ground, and its variation is not that
+    of speckle alone. So the looks of single pixels, told by patches of one window, are the least: no filter leaves fewer.
 
     Parameters
     ----------
-    variation
+    windows
         From ``filtered_variation``, (y, x) or (time, y, x), NaN where not known.
+    pixels
+        The same of the scene before the filter, from ``variation``.
 
     Returns
     -------
-    One block's histogram. The state holds ``looks``, one number; ``FILTERED_LOOKS`` where no patch is valid.
+    One block's histograms of both. The state holds ``looks``, one number; ``FILTERED_LOOKS`` where no patch is valid.
 
     References
     ----------
     Anfinsen, Doulgeris and Eltoft (2009), 10.1109/TGRS.2009.2019269.
     """
+    return np.stack([_counted(windows), _counted(pixels)])
+
+
+def _counted(variation: np.ndarray) -> np.ndarray:
     known = variation[(variation >= LEAST) & (variation < STEP * BINS)]
     return np.bincount((known / STEP).astype("int64"), minlength=BINS)[:BINS]
 

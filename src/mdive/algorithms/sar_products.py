@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from scipy.special import expit, logit
 
@@ -10,6 +12,10 @@ from mdive.algorithms.sar_water import FALLBACK_QUALITY, FALLBACK_SUPPORT
 from mdive.algorithms.tables import DISAGREE, FILL
 from mdive.model.flags import QC_FLAGS, UNOBSERVED
 from mdive.plugins import Fraction, Local, Metres, operation
+
+MOST_SIGMA: Final = 30.0
+"""dB. Half of what lies between the noise of a radar and a corner reflector: whatever varies by more is no backscatter, and the product that
+holds deviations ends at 32."""
 
 
 @operation(Local(), dtype="uint8")
@@ -119,6 +125,20 @@ def where_said(extent: np.ndarray, values: np.ndarray, /) -> np.ndarray:
     return np.where(extent >= flood.HAND_MASKED, np.float32(np.nan), values)
 
 
+@operation(Local(), dtype="float32", units="dB")
+def sigma_said(extent: np.ndarray, sigma: np.ndarray, /) -> np.ndarray:
+    """Return standard deviations where a class is said, at most ``MOST_SIGMA``, and NaN elsewhere.
+
+    Parameters
+    ----------
+    extent
+        Flood classes, (y, x).
+    sigma
+        dB, (y, x).
+    """
+    return np.where(extent >= flood.HAND_MASKED, np.float32(np.nan), np.minimum(sigma, np.float32(MOST_SIGMA)))
+
+
 def worth(extent: np.ndarray, co_support: np.ndarray, cross_support: np.ndarray, unknown: np.ndarray | None) -> np.ndarray:
     """Return what a class is worth, (y, x) float32.
 
@@ -188,9 +208,16 @@ def quality_flags(
     said = extent < flood.HAND_MASKED
     out[said & (np.maximum(co_support, cross_support) < FALLBACK_SUPPORT)] |= QC_FLAGS["threshold_fallback"]
     out[said & (np.abs(expit(co) - expit(cross)) > DISAGREE)] |= QC_FLAGS["conflict"]
-    out[extent == flood.HAND_MASKED] |= QC_FLAGS["hand_excluded"]
-    if occurrence is not None:
-        out[occurrence >= permanent_water] |= QC_FLAGS["permanent_water"]
-    if lost is not None:
-        out[lost & (extent == flood.FLOOD)] |= QC_FLAGS["insufficient_background"]
+    flag_ground(out, extent, occurrence, lost, permanent_water)
     return out
+
+
+def flag_ground(
+    flags: np.ndarray, extent: np.ndarray, occurrence: np.ndarray | None, lost: np.ndarray | None, permanent_water: float
+) -> None:
+    """Add what static layers say to quality flags, changed in place; parameters as in ``quality_flags``."""
+    flags[extent == flood.HAND_MASKED] |= QC_FLAGS["hand_excluded"]
+    if occurrence is not None:
+        flags[occurrence >= permanent_water] |= QC_FLAGS["permanent_water"]
+    if lost is not None:
+        flags[lost & (extent == flood.FLOOD)] |= QC_FLAGS["insufficient_background"]

@@ -38,6 +38,11 @@ DARK_LAND: Final = (-14.6, -22.8)
 NEVER_WATER: Final = 5.0
 """Occurrence (%) below which bare ground was hardly ever seen under water (DSWx-S1)."""
 
+POST_REACH: Final = 25.0
+"""Metres over which heights are averaged before they have a slope: elevation models of 30 m make facets, or steps, of finer pixels, and each
+is as steep as two neighbouring posts differ. Over level ground with 2 m of noise (trees) a tenth of it would pass for too steep for water;
+averaged over 50 m it is 0.01 %, as on the posts themselves. Pixels of more than 25 m are left alone."""
+
 
 class Ground(NamedTuple):
     """Nodes of what is known of the ground whatever the date; None where nobody offers it."""
@@ -61,7 +66,7 @@ def ground_of(static: Bundle) -> Ground:
         for band in (getattr(static, name, None) for name in ("hand", "occurrence", "slope", "dem", "landcover"))
     )
     if steepness is None and height is not None:
-        steepness = slope(height)
+        steepness = slope(window_mean(height, reach=POST_REACH, least=0))
     planned = [band for band in (static.hand, static.occurrence) if band is not None]
     lost = unreadable(static.mask, *planned) if planned and static.mask is not None else None
     return Ground(hand, occurrence, steepness, landcover, lost)
@@ -76,6 +81,8 @@ class RadarWater(NamedTuple):
     """Cause of each pixel."""
     means: list[Any]
     """Means over the filter window, linear power."""
+    variations: list[Any]
+    """Coefficient of variation of power within the filter window."""
     levels: list[tuple[Any, Any, Any, Any]]
     """Threshold, its deviation, and the spread of water and of land in dB."""
     odds: list[Any]
@@ -125,13 +132,15 @@ def radar_water(
     means = [decibel(mean) for mean in filtered]
     around = with_rim(first_guess(*means, fallback_vv=fallback_vv, fallback_vh=fallback_vh))
 
+    variations = [variation(power) for power in powers]
     odds, support, looking, levels = [], [], [], []
-    for power, mean, fallback, (lowest, highest) in zip(powers, means, (fallback_vv, fallback_vh), (CO_BOUNDS, CROSS_BOUNDS), strict=True):
+    bounds = zip((fallback_vv, fallback_vh), (CO_BOUNDS, CROSS_BOUNDS), strict=True)
+    for power, mean, varied, (fallback, (lowest, highest)) in zip(powers, means, variations, bounds, strict=True):
         counts = lattice_histogram(mean, ground.hand, maximum_height=maximum_hand)
         edges = lattice_histogram(only_where(mean, around), ground.hand, maximum_height=maximum_hand)
         nodes = minimum_error_threshold(counts, edges, fallback=fallback, lowest=lowest, highest=highest)
         tau, sigma, below, above, carried = (surface(power, nodes, field=field) for field in ("tau", "sigma", "below", "above", "support"))
-        speckle = equivalent_looks(variation(power), looks=looks)
+        speckle = equivalent_looks(varied, looks=looks)
         odds.append(log_odds(decibel(speckle_median(power)), tau, sigma, below, above))
         support.append(carried)
         looking.append(median_looks(power, speckle))
@@ -149,7 +158,7 @@ def radar_water(
     water = either(bodies, holes(bodies, known, minimum_area=minimum_mapping_unit))
     told = ground.landcover is not None and ground.occurrence is not None
     doubt = dark_land(*means, ground.landcover, ground.occurrence) if told else None
-    return RadarWater(choice, why, filtered, levels, odds, support, looking, radar, evidence, water, doubt)
+    return RadarWater(choice, why, filtered, variations, levels, odds, support, looking, radar, evidence, water, doubt)
 
 
 def smoothed(odds: Any) -> Any:
