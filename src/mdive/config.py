@@ -171,10 +171,11 @@ def _control_group_cores(table: Path = CONTROL_GROUPS, root: Path = CONTROL_ROOT
 def _control_group_folders(table: Path, root: Path, controller: str) -> Iterator[tuple[str, Path]]:
     """Yield the folders of this process's control groups, upwards, each with its controllers' names (version 1; version 2 has none)."""
     try:
-        lines = table.read_text(encoding="utf-8").splitlines()
+        # The name of a group is any bytes but a line's end.
+        lines = table.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     except OSError:  # not Linux, or not mounted
         return
-    for line in lines:
+    for line in filter(None, lines):
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue

@@ -109,6 +109,45 @@ def test_version_1_and_a_container_that_does_not_see_its_own_path(tmp_path):
 
 def test_no_control_groups_no_limit(tmp_path):
     assert list(config._control_group_room(tmp_path / "none", tmp_path)) == []
+    assert list(config._control_group_cores(tmp_path / "none", tmp_path)) == []
+
+
+def test_every_level_of_a_version_2_control_group_limits_the_cores(tmp_path):
+    root, table = tmp_path / "cgroup", tmp_path / "table"
+    table.write_text("0::/slurm/job_7/step_0\n")
+    _group(root, cpu__max="no numbers\n")
+    _group(root / "slurm", cpu__max="max 100000\n")
+    _group(root / "slurm/job_7", cpu__max="150000 100000\n")
+    _group(root / "slurm/job_7/step_0")  # a level without the controller
+    assert list(config._control_group_cores(table, root)) == [1.5]
+
+
+def test_version_1_limits_the_cores_whatever_shares_its_mount(tmp_path):
+    root, table = tmp_path / "cgroup", tmp_path / "table"
+    table.write_text("9:name=systemd:/\n7:cpuset:/docker/abc\n4:cpu,cpuacct:/docker/abc\n0::/\n")
+    _group(root / "cpuset", cpu__cfs_quota_us="1\n", cpu__cfs_period_us="100000\n")
+    _group(root / "cpu", cpu__cfs_quota_us="-1\n", cpu__cfs_period_us="100000\n")
+    assert list(config._control_group_cores(table, root)) == []
+    # Seen from within, the path in the table is not there; seen from without, it is.
+    _group(root / "cpu", cpu__cfs_quota_us="250000\n", cpu__cfs_period_us="100000\n")
+    assert list(config._control_group_cores(table, root)) == [2.5]
+    _group(root / "cpu/docker/abc", cpu__cfs_quota_us="50000\n", cpu__cfs_period_us="100000\n")
+    assert list(config._control_group_cores(table, root)) == [0.5, 2.5]
+
+
+@pytest.mark.parametrize("path", [b"/", b"/../../other", b"/user.slice/a:b", b"/caf\xe9", b"/a\x85b\x1cc"])
+def test_no_name_of_a_control_group_is_an_error(tmp_path, path):
+    root, table = tmp_path / "cgroup", tmp_path / "table"
+    table.write_bytes(b"0::" + path + b"\n")
+    _group(root, cpu__max="300000 100000\n")
+    assert list(config._control_group_cores(table, root)) == [3.0]
+
+
+@pytest.mark.parametrize(("shares", "cores"), [([], 8), ([1.5], 2), ([0.01], 1), ([2.0, 64.0], 2), ([64.0], 8)])
+def test_cores_are_those_that_binding_and_control_groups_leave(monkeypatch, shares, cores):
+    monkeypatch.setattr(config.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(config, "_control_group_cores", lambda: iter(shares))
+    assert config.core_count() == cores
 
 
 def test_what_is_free_is_positive_and_less_than_the_machine():

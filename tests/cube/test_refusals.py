@@ -6,9 +6,11 @@ import json
 import resource
 import socket
 import struct
+import sys
 import tracemalloc
 import zlib
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -149,6 +151,13 @@ def test_a_redirect_to_a_host_that_is_not_on_the_list(refused, server, monkeypat
     server.always = (302, {"Location": f"{server.url.replace('127.0.0.1', 'localhost')}/red.tif"}, b"")
     assert "localhost is none" in refused(f"{server.url}/red.tif").message
     assert len(server.requests) == 1
+
+
+def test_a_thread_that_fails_while_another_one_imports_gdal_says_what_failed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mdive.cube.gdal", ModuleType("mdive.cube.gdal"))  # begun, and nothing in it yet
+    with pytest.raises(Unreadable, match="No such file"):
+        files.with_raster("/nowhere/at-all.tif", None, lambda raster: raster)
+    files.close_files()
 
 
 def test_drivers_that_follow_references_are_off(server):

@@ -1,7 +1,10 @@
 """Static bands that no catalogue offers are made by a run that goes first, on more ground, and are as exact and as honest as what is read."""
 
 import json
+import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +15,11 @@ import xarray as xr
 from shapely.geometry import box, mapping
 
 import mdive
+from mdive.cube import make_grid
+from mdive.engine import planning
 from mdive.engine.derive import makers, native_metres, padded, within
+from mdive.engine.ready import ready
+from mdive.errors import InputError
 from mdive.model import Area, load_event
 from mdive.model.flags import QC_FLAGS
 from mdive.model.plan import AssetRef
@@ -136,6 +143,76 @@ def test_a_stopped_run_is_finished_to_the_same_bytes(plan, report, tmp_path, sha
     assert shas(again.folder) == shas(report.folder)
 
 
+@pytest.mark.parametrize("hurt", ["a byte of the raster", "the manifest", "the plan", "another plan", "hardly begun"])
+def test_a_derived_run_that_cannot_be_used_is_made_again(plan, report, tmp_path, shas, hurt):
+    out = tmp_path / "out"
+    shutil.copytree(report.folder, out)
+    (out / "manifest.json").unlink()
+    raster = out / HAND / "products" / "hand.tif"
+    if hurt == "a byte of the raster":
+        raster.write_bytes(raster.read_bytes()[:-1] + b"?")
+    elif hurt == "the manifest":
+        (out / HAND / "manifest.json").write_text("{")
+    elif hurt == "the plan":
+        (out / HAND / "plan.json").write_text("{")
+    elif hurt == "another plan":
+        (out / HAND / "plan.json").write_text(plan.model_dump_json())
+    else:  # killed between its first two files
+        shutil.rmtree(out / HAND)
+        (out / HAND).mkdir()
+        (out / HAND / "event.json").write_text("{}")
+    again = mdive.resume(out)
+    assert shas(again.folder) == shas(report.folder)
+    assert verify_products(again.folder, again.manifest.model_dump(mode="json")) == []
+
+
+def test_a_derived_run_that_is_whole_is_not_made_again(report, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(report.folder, out)
+    (out / "manifest.json").unlink()
+    before = (out / HAND / "manifest.json").stat().st_mtime_ns
+    told = []
+    mdive.resume(out, watch=told.append)
+    assert (out / HAND / "manifest.json").stat().st_mtime_ns == before
+    assert not any("terrain.hand" in progress.text for progress in told if progress.stage == "pass")
+
+
+def test_nobody_takes_a_derived_run_for_a_map_of_the_event(plan, report):
+    made, folder = made_by(plan), report.folder / HAND
+    assert (made.event["event_class"], made.event["id"]) == ("terrain", f"{plan.event['id']}-terrain-hand")
+    assert not any(made.event_class[field] for field in ("needs", "recipe", "synonyms", "keywords", "children", "codes"))
+    assert json.loads((folder / "quality.json").read_text())["decision"] == "no_significant_event"
+    item = json.loads((folder / "stac" / "item.json").read_text())
+    assert item["properties"]["mdive:decision"] == "no_significant_event"
+    assert item["properties"]["mdive:event_class"] == "terrain"
+    assert item["properties"]["title"] == "Height above the nearest drainage"
+    assert f'href="{HAND}/report.html"' in (report.folder / "report.html").read_text()
+
+
+def test_checksums_are_asked_of_what_a_catalogue_offers_alone(plan, tmp_path):
+    report = mdive.run(plan, tmp_path / "out", verify_inputs=True)
+    (told,) = [r.text for r in report.plan.reasons if r.topic == "inputs"]
+    files = {a.href for s in plan.sources for i in s.items for a in i.assets.values() if not a.href.startswith("derived:")}
+    assert told.startswith(f"of {len(files)} files, ")
+
+
+def test_what_tasks_carry_is_written_once_in_a_process_and_goes_with_it(plan, report):
+    code = """
+import pickle, sys
+from pathlib import Path
+prepared = pickle.load(sys.stdin.buffer)
+first = prepared.here()
+assert pickle.loads(pickle.dumps(prepared)).here() is first
+path, = {a.href for s in first.sources for i in s.items for b, a in i.assets.items() if b == "hand"}
+print(path, Path(path).stat().st_size)
+"""
+    prepared = ready(plan)
+    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(prepared), capture_output=True, check=True, timeout=60)
+    path, size = done.stdout.decode().split()
+    assert int(size) == (report.folder / HAND / "products" / "hand.tif").stat().st_size
+    assert not Path(path).parents[3].exists()
+
+
 def test_elevation_that_cannot_be_read_is_in_the_ledger_of_the_whole(wet, plan, tmp_path):
     copy = tmp_path / "event"
     shutil.copytree(wet.made.folder, copy)
@@ -164,6 +241,38 @@ def test_nothing_is_derived_where_it_is_offered_or_cannot_be_made(plan, wet):
     assert mdive.plan(wet.event, catalog=wet.catalog, derive=False).derived == ()
 
 
+def test_ground_that_is_beyond_what_can_be_computed_is_no_reason_to_refuse_the_area(wet, monkeypatch):
+    def refuse(*_):
+        raise InputError("the ground is too large.", "Take less.")
+
+    monkeypatch.setattr(planning, "native_metres", refuse)
+    plan = mdive.plan(wet.event, catalog=wet.catalog)
+    assert plan.derived == ()
+    assert [r.text for r in plan.reasons if r.topic == "derived"] == ["no hand: the ground is too large."]
+
+
+@pytest.mark.parametrize("south", [False, True])
+@pytest.mark.parametrize("bounds", [(0.0, 89.5, 40.0, 89.95), (100.0, 89.9, 101.0, 89.99), (-180.0, 89.8, 180.0, 90.0)])
+def test_a_pad_that_reaches_over_a_pole_is_the_cap_that_holds_it(bounds, south):
+    west, low, east, high = bounds
+    area = Area.from_bbox(west, -high, east, -low) if south else Area.from_bbox(*bounds)
+    crs = make_grid(area.geometry, 100.0).crs
+    wide = padded(area, crs, 20_000.0)
+    assert wide.extent[::2] == (-180.0, 180.0)
+    assert wide.extent[1 if south else 3] == (-90.0 if south else 90.0)
+    assert wide.geometry.covers(area.geometry)
+    before, after = (make_grid(a.geometry, 100.0, crs) for a in (area, wide))
+    assert after.x0 <= before.x0 - 20_000.0
+    assert after.y0 >= before.y0 + 20_000.0
+
+
+def test_nothing_is_derived_where_nothing_can_be_observed(wet):
+    later = wet.event.model_dump(mode="json", exclude_none=True) | {"window": {"start": "2024-05-10", "end": "2024-05-16"}}
+    plan = mdive.plan(type(wet.event).model_validate(later), catalog=wet.catalog)
+    assert not any(source.observations for source in plan.sources)
+    assert plan.derived == ()
+
+
 def test_pads_and_pixels():
     area = Area.from_bbox(10.0, 45.0, 10.1, 45.1)
     wide = padded(area, "EPSG:32632", 20_000.0)
@@ -180,6 +289,12 @@ def test_pads_and_pixels():
     assert native_metres([source(second)], 10.0) == 30.0
     assert native_metres([source(second.model_copy(update={"transform": (1 / 1200, 0, 10, 0, -1 / 1200, 46)}))], 10.0) == 90.0
     assert native_metres([source(AssetRef(href="/dem.tif"))], 10.0) == 10.0
+    for pixel in (12.5, 25.0, 40.0, 50.0):
+        plane = AssetRef(href="/dem.tif", crs="EPSG:32632", transform=(pixel, 0, 5e5, 0, -pixel, 5e6), shape=(10, 10))
+        assert native_metres([source(plane, second)], 5.0) == max(pixel, 30.0)
+        assert native_metres([source(plane)], 5.0) == pixel
+        turned = plane.model_copy(update={"transform": (0, pixel, 5e5, pixel, 0, 5e6)})
+        assert native_metres([source(turned)], 5.0) == pixel
     assert native_metres([source(second)], 60.0) == 60.0
     part = within(wide, [source(second)])
     assert part is not None

@@ -150,6 +150,52 @@ def test_a_place_with_no_such_algorithm_is_named_and_takes_nobody_along(site, pl
     assert reason in registry.missing()
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("def (:\n", "SyntaxError: invalid syntax"),
+        ("raise RuntimeError('no\\nlicence')\n", "RuntimeError: no licence"),
+        ("import sys\nsys.exit(3)\n", "SystemExit: it called sys.exit(3)"),
+    ],
+)
+def test_whatever_the_module_at_a_place_raises_is_told_in_two_lines(site, body, reason):
+    site.install("lazy-plugin", PLACES.format(places={"quake.damage": "broken_parts:damage"}))
+    (site.folder / "broken_parts.py").write_text(body)
+    registry = site.registry()
+    with pytest.raises(PluginError, match=r"cannot be imported from 'broken_parts:damage'") as caught:
+        registry.find("algorithm", "quake.damage")
+    assert reason in caught.value.message
+    assert str(caught.value).count("\n") == 1
+    assert "terrain.hand" in registry.all("algorithm")
+    (failure,) = registry.failures
+    assert reason in failure.reason
+    assert not failure.reason.endswith(".")
+    with pytest.raises(PluginError, match="MDIVE_STRICT_PLUGINS"):
+        site.registry(strict=True).all("algorithm")
+
+
+def test_a_name_that_is_claimed_lazily_has_two_owners_before_anything_is_imported(site):
+    site.install("thief-plugin", PLACES.format(places={"quake.damage": "not_there_at_all:damage"}))
+    site.install("good-plugin", site.algorithms("quake.damage"))
+    registry = site.registry()
+    with pytest.raises(PluginError, match=r"'quake.damage' has 2 owners: good-plugin 1.0 .* and thief-plugin 1.0"):
+        registry.find("algorithm", "quake.damage")
+    assert "quake.damage" not in registry.all("algorithm")
+    assert registry.failures == []
+
+
+def test_threads_that_first_ask_for_a_place_at_once_get_one_declaration(site):
+    site.install("slow-plugin", PLACES.format(places={"quake.damage": "slow_parts:damage"}))
+    parts = site.algorithms("quake.damage").partition("@hookimpl")[0].replace("def quake_damage", "def damage")
+    (site.folder / "slow_parts.py").write_text(f"import time\ntime.sleep(0.05)\n{HEAD}{parts}")
+    registry = site.registry()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda n: registry.find("algorithm", "quake.damage") if n % 2 else registry.all("algorithm"), range(16)))
+    assert len({id(f["quake.damage"] if isinstance(f, dict) else f.value) for f in found}) == 1
+    assert registry.failures == []
+    del sys.modules["slow_parts"]
+
+
 def test_one_plugin_that_gives_a_name_twice_is_broken(site):
     site.install("twice-plugin", site.algorithms("quake.damage").replace("[quake_damage]", "[quake_damage, quake_damage]"))
     registry = site.registry()

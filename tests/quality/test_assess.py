@@ -96,6 +96,12 @@ def test_an_event_is_weighed_against_what_was_observed():
     assert quality.decision == "event"
 
 
+def test_nothing_at_all_is_no_event_however_little_is_significant():
+    least = Significance(min_area_ha=0, min_share=0)
+    assert assess(evidence(event=0), {}, least).decision == "no_significant_event"
+    assert assess(evidence(event=1.0), {}, least).decision == "event"
+
+
 @pytest.mark.parametrize(("failed", "tolerated", "check"), [(0, 0.0, "pass"), (1, 0.0, "review"), (1, 0.1, "pass"), (2, 0.1, "review")])
 def test_failed_reads(failed, tolerated, check):
     quality = assess(evidence(failed_reads=failed, tolerated_share=tolerated), LIMITS, LEAST)

@@ -135,15 +135,18 @@ def _worked(href: str, item_href: str | None, work: Callable[[OpenRaster], T]) -
 
 def close_files() -> None:
     """Close the files that this thread keeps open."""
-    if _GDAL in sys.modules:
-        sys.modules[_GDAL].close_files()
+    _of_gdal("close_files", lambda: None)()
 
 
 def _forget(href: str) -> None:
-    if _GDAL in sys.modules:
-        sys.modules[_GDAL].forget(href)
+    _of_gdal("forget", lambda _: None)(href)
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    gdal: tuple[type[Exception], ...] = sys.modules[_GDAL].FAILURES if _GDAL in sys.modules else ()
-    return (Unreadable, OSError, *gdal)
+    return (Unreadable, OSError, *_of_gdal("FAILURES", ()))
+
+
+def _of_gdal(name: str, otherwise: T) -> T:
+    # Another thread may be in the midst of importing it: then this one has no file open there, and no failure from it.
+    found: T = getattr(sys.modules.get(_GDAL), name, otherwise)
+    return found

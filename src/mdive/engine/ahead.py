@@ -52,10 +52,17 @@ class Network:
     """Files on servers whose blocks are not known beforehand: GDAL reads them, or their directories could not be read."""
 
 
-def network_of(plan: Plan, passes: Sequence[Pass], tiles: Tiles) -> Network:
+def network_of(plan: Plan, passes: Sequence[Pass], tiles: Tiles, counted: set[str]) -> Network:
     """Return what a whole run asks of servers, directories included; these are read now where they have not been read in this process.
 
     It holds for runtimes that compute in one process, and for servers that answer: a block that fails is asked for again.
+
+    Parameters
+    ----------
+    plan, passes, tiles
+        What is run.
+    counted
+        Files whose directories a run before it has read; those that it reads itself are added.
     """
     if not any(is_remote(asset.href) for source in plan.sources for item in source.items for asset in item.assets.values()):
         return Network()
@@ -67,6 +74,8 @@ def network_of(plan: Plan, passes: Sequence[Pass], tiles: Tiles) -> Network:
         met |= {href: raster for href, raster in open_all(reads).items() if is_remote(href)}
         fetched = plan_reads(reads, files.store.budget)
         requests, size = requests + fetched.requests, size + fetched.bytes
+    met = {href: raster for href, raster in met.items() if href not in counted}
+    counted.update(met)
     directories = [traffic for href in met if (traffic := files.directory(href)) is not None]
     return Network(
         requests + sum(d.requests for d in directories),

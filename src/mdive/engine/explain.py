@@ -95,8 +95,12 @@ def explain(plan: Plan, *, workers: int | None = None, headers: bool = True) -> 
     UsageError
         If it is given something else than a plan.
     """
-    plan, workers = take_plan(plan, "explain"), take_workers(workers, "explain")
-    before = [explain(made, workers=workers, headers=headers) for made in plan.derived]
+    return _explained(take_plan(plan, "explain"), take_workers(workers, "explain"), set() if headers else None)
+
+
+def _explained(plan: Plan, workers: int | None, counted: set[str] | None) -> Explanation:
+    """Explain a plan; ``counted``: files on servers whose directories are counted already, None where no server is asked."""
+    before = [_explained(made, workers, counted) for made in plan.derived]
     graph, tiles = graph_of(plan), tiles_of(plan)
     passes = split(graph, plan.grid)
     sources = source_by_key(plan)
@@ -104,7 +108,7 @@ def explain(plan: Plan, *, workers: int | None = None, headers: bool = True) -> 
     cost = footprint(graph, passes, sources)
     halo = widest_halo(passes)
     estimate = TileIndex([s for s in plan.sources if not is_derived(s)], plan.grid).estimate(*(tile.expand(halo) for tile in tiles))
-    network = network_of(plan, passes, tiles) if headers else None
+    network = network_of(plan, passes, tiles, counted) if counted is not None else None
     rows, cols = plan.grid.shape
     layers = sum(len(s.bands) * max(1, len(s.observations)) for s in plan.sources)
     alone = Explanation(

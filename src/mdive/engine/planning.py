@@ -107,7 +107,8 @@ def plan(
     )
     draft = _Draft(event, kind, where, grid, limits, tile_size, workers)
     derived: list[Plan] = []
-    for maker, bands in makers(spec, found.sources) if derive else ():
+    # Beside no observation at all they would tell nothing.
+    for maker, bands in makers(spec, found.sources) if derive and any(s.observations for s in choice.sources) else ():
         try:
             made, why = _derived(draft, maker, bands, opened)
         except (InputError, NoDataError) as error:

@@ -87,7 +87,7 @@ def plugin_of(entry: EntryPoint) -> Plugin:
 def reason_of(error: BaseException) -> str:
     """Return one line that says what went wrong: our own sentence, or the type and text of somebody else's error."""
     if isinstance(error, MdiveError):
-        return error.message
+        return error.message.removesuffix(".")
     if isinstance(error, SystemExit):
         return f"SystemExit: it called sys.exit({error.code!r})"
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

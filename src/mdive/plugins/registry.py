@@ -252,7 +252,9 @@ def _imported(noun: Noun, name: str) -> Callable[..., Any]:
 def _import(noun: Noun, name: str, offer: Offer) -> Callable[..., Any]:
     try:
         found: Callable[..., Any] = pkgutil.resolve_name(offer.value)
-    except (ImportError, AttributeError) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # what a stranger's module raises when it is imported, ``sys.exit`` included
         raise PluginError(
             f"{noun} {name!r} of {offer.plugin} cannot be imported from {offer.value!r}: {reason_of(error)}.",
             f"Reinstall {offer.plugin.package} with what it needs.",

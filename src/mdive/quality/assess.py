@@ -134,6 +134,8 @@ def _decide(event: float, observed: float, share: float, limit: Limit, least: fl
         return "not_observable", "Nothing of the area could be observed."
     if limit.block is not None and share < limit.block:
         return "not_observable", f"Only {share:.1%} of the area could be observed; at least {limit.block:.0%} is needed for an answer."
+    if event == least == 0:
+        return "no_significant_event", "Nothing of what was observed is of the event's classes."
     if event < least:
         return (
             "no_significant_event",
