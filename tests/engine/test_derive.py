@@ -1,5 +1,6 @@
 """Static bands that no catalogue offers are made by a run that goes first, on more ground, and are as exact and as honest as what is read."""
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -300,3 +301,23 @@ def test_pads_and_pixels():
     assert part is not None
     assert part.geometry.bounds == pytest.approx((10, 45, 10.2, 45.2))
     assert within(Area.from_bbox(0, 0, 1, 1), [source(second)]) is None
+
+
+def test_a_catalogue_that_has_it_is_asked_for_it(wet, tmp_path):
+    copy = tmp_path / "event"
+    shutil.copytree(wet.made.folder, copy)
+    path = copy / "synthetic-dem-2021.json"
+    item = json.loads(path.read_text())
+    item["assets"] = {"hand": item["assets"]["dem"] | {"bands": [b | {"name": "hand"} for b in item["assets"]["dem"].get("bands", ())]}}
+    path.write_text(json.dumps(item))
+    plan = mdive.plan(wet.event, catalog=str(copy / Path(wet.catalog).relative_to(wet.made.folder)))
+    assert plan.derived == ()
+    assert ("synthetic-dem/static", ("hand",)) in [(s.key, s.bands) for s in plan.sources]
+
+
+def test_of_two_makers_mdives_own_is_taken(plan, monkeypatch):
+    own = algorithm_spec("terrain.hand")
+    other = dataclasses.replace(own, name="aaa.hand", package="other 1.0")
+    monkeypatch.setattr("mdive.engine.derive.algorithms", lambda: {"aaa.hand": other, "terrain.hand": own})
+    dem = [s.model_copy(update={"bands": ("dem",)}) for s in plan.sources if s.phase == "static"][:1]
+    assert [maker.name for maker, _ in makers(algorithm_spec("flood.sar_threshold"), dem)] == ["terrain.hand"]

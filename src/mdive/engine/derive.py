@@ -56,7 +56,8 @@ def makers(spec: AlgorithmSpec, offered: Iterable[Source]) -> list[tuple[Algorit
     if not missing or not there:
         return []
     found: list[tuple[AlgorithmSpec, tuple[str, ...]]] = []
-    for maker in algorithms().values():
+    # Two that make one band: mdive's own, else the first by name; the plan's reasons say which.
+    for maker in sorted(algorithms().values(), key=lambda m: (m.package.partition(" ")[0] != "mdive", m.name)):
         able = set(maker.needs) == {"static"} and there.issuperset(maker.needs["static"]) and maker.name != spec.name
         made = tuple(o.name for o in maker.outputs if o.name in missing) if able else ()
         if made:

@@ -36,6 +36,8 @@ SENSOR_OF: Final[Mapping[str, Sensor]] = {
     **dict.fromkeys(THERMAL, "thermal"),
     **dict.fromkeys(SAR, "sar"),
     "dem": "elevation",
+    "hand": "elevation",
+    "slope": "elevation",
     "occurrence": "reference",
     "landcover": "reference",
 }

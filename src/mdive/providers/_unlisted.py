@@ -20,7 +20,7 @@ _LEVEL_1: Final = {"processing:level": r"L?1", "s2:product_type": r".*1C$", "lan
 """Properties (and how their values begin) of scenes that were not corrected for the atmosphere."""
 
 
-_UNIT_OF: Final[Mapping[str, Unit]] = {"dem": "m", "occurrence": "%", "lwir11": "K", "lwir12": "K"}
+_UNIT_OF: Final[Mapping[str, Unit]] = {"dem": "m", "hand": "m", "slope": "degree", "occurrence": "%", "lwir11": "K", "lwir12": "K"}
 """The one unit in which a band is understood."""
 
 
