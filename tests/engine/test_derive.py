@@ -93,6 +93,12 @@ def test_the_derived_raster_is_the_algorithm_applied_to_the_same_ground(report):
     np.testing.assert_array_equal(found[inside], asked.hand.values[inside])
 
 
+def test_only_a_search_for_an_event_decides(report):
+    pages = [(report.folder / place / "report.html").read_text() for place in ("", HAND)]
+    assert ["<small>Decision</small>" in page for page in pages] == [True, False]
+    assert ["Event area" in page for page in pages] == [True, False]
+
+
 def test_it_decides_and_is_accounted_for(report, wet, tmp_path):
     assert (pixels(report.folder / "products", "extent") == 250).any()
     without = mdive.run(mdive.plan(wet.event, catalog=wet.catalog, tile_size=64, derive=False), tmp_path / "without")

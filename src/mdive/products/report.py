@@ -83,6 +83,7 @@ def write_report(
         partial=partial,
         bounded=bounded,
         failed=len({(r["source"], r["item"], r["band"]) for r in ledger}),
+        seeks=any(c.role == "event" for c in specs["extent"].classes),
         decision=title,
         decision_style=style,
         unseen=sum(quality.unobserved.values()),
