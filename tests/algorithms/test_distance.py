@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from mdive.algorithms.distance import NONE, _weights, buffer, column_distance, distance, row_distance
-from mdive.algorithms.ground import pixel_sizes
 from mdive.model.plan import Grid
 from mdive.pipeline import Tiles, Window, load_node
+from mdive.pipeline.ground import pixel_sizes
 
 GEOGRAPHIC = Grid(crs="EPSG:4326", resolution=0.0005, x0=10.0, y0=60.0, shape=(40, 50))
 

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mdive.algorithms.ground import least_pixels, pixel_metres
 from mdive.algorithms.looks import equivalent_looks
 from mdive.algorithms.sar import (
     MEDIAN_EFFICIENCY,
@@ -22,6 +21,7 @@ from mdive.algorithms.sar import (
 from mdive.model.flags import QC_FLAGS
 from mdive.model.plan import Grid
 from mdive.pipeline import Tiles, load_node
+from mdive.pipeline.ground import least_pixels, pixel_metres
 
 
 def grid(resolution=10.0, crs="EPSG:32631", y0=5_000_000.0):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 
-from mdive.algorithms.ground import pixel_areas
 from mdive.algorithms.terrain_accumulation import drainage_area, flow_accumulation
 from mdive.algorithms.terrain_direction import steepest_descent
 from mdive.algorithms.terrain_drain import at_drain, drain_id, drains
@@ -12,6 +11,7 @@ from mdive.algorithms.terrain_fill import filled
 from mdive.algorithms.terrain_flats import flow_direction
 from mdive.model.plan import Grid
 from mdive.pipeline import Tiles
+from mdive.pipeline.ground import pixel_areas
 
 from .terrains import KINDS, cases, plain_accumulation, plain_drain, terrain
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from pyproj import Geod, Proj
 
 import mdive
-from mdive.algorithms.ground import pixel_areas, pixel_metres, pixel_sizes
 from mdive.algorithms.terrain_slope import aspect, slope, solar_incidence, sunward_slope
 from mdive.errors import MdiveError
 from mdive.model.plan import Grid
 from mdive.pipeline import Tiles, load_node
 from mdive.pipeline.graph import Graph
+from mdive.pipeline.ground import pixel_areas, pixel_metres, pixel_sizes
 from mdive.pipeline.lower import run_whole
 from mdive.pipeline.operation import fill_of
 from mdive.pipeline.strips import Arrays

@@ -12,8 +12,8 @@ from typing import Any, Final
 import numba
 import numpy as np
 
-from mdive.algorithms.ground import pixel_sizes
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import pixel_sizes
 from mdive.plugins import Focal, Local, Metres, Window, operation
 
 FAR: Final = 1 << 30

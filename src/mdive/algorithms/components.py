@@ -15,8 +15,8 @@ import numba
 import numpy as np
 from pydantic import Field
 
-from mdive.algorithms.ground import least_pixels
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import least_pixels
 from mdive.plugins import Global, Hectares, Reduction, Window, operation
 
 SETTLED: Final = -1

@@ -18,8 +18,8 @@ import numba
 import numpy as np
 from pydantic import Field
 
-from mdive.algorithms.ground import pixel_sizes
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import pixel_sizes
 from mdive.plugins import Focal, Global, Metres, Window, operation
 
 Unit = Annotated[Literal["metres", "pixels"], Field(description="of the distance: metres on the ground, or pixels of the grid")]

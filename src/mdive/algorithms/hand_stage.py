@@ -14,9 +14,9 @@ import numpy as np
 from pydantic import Field
 
 from mdive.algorithms import flood_tables as flood
-from mdive.algorithms.ground import least_pixels, pixel_metres
 from mdive.errors import InputError
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import least_pixels, pixel_metres
 from mdive.plugins import Fraction, Hectares, Local, Metres, Reduction, Window, add, operation
 
 Step = Annotated[float, Field(gt=0, description="height of a bin, m")]

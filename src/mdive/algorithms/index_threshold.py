@@ -13,10 +13,10 @@ from scipy.special import expit
 
 from mdive.algorithms import lattice
 from mdive.algorithms.flood_dswe import SIGMA_INDEX
-from mdive.algorithms.ground import pixel_metres
 from mdive.algorithms.lattice import BINS
 from mdive.algorithms.modes import fit
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import pixel_metres
 from mdive.plugins import Focal, Local, Metres, Reduction, add, operation
 
 Limit = Annotated[float, Field(ge=-1, le=1, description="limit of a water index, in its own units")]

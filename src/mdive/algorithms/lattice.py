@@ -9,8 +9,8 @@ from typing import Final
 import numba
 import numpy as np
 
-from mdive.algorithms.ground import pixel_metres
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import pixel_metres
 from mdive.plugins import Metres, Reduction, Window, operation
 
 LOWEST: Final = -35.0

@@ -15,9 +15,9 @@ import numpy as np
 from pydantic import Field
 
 from mdive.algorithms.components import SIDES, Part, collect, edges_of, label_block, seams, unite
-from mdive.algorithms.ground import least_pixels
 from mdive.algorithms.tables import FILL
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import least_pixels
 from mdive.plugins import Global, Hectares, Window, operation
 
 Codes = Annotated[tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(description="codes that mean no class: not seen, masked, fill")]

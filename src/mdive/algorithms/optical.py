@@ -12,9 +12,9 @@ import numpy as np
 from pydantic import Field
 
 from mdive.algorithms.distance import within
-from mdive.algorithms.ground import pixel_metres
 from mdive.model.flags import QC_FLAGS, UNOBSERVED
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import pixel_metres
 from mdive.plugins import Focal, Local, Metres, operation
 
 REFLECTANCE: Final = (-0.2, 1.6)

@@ -13,9 +13,9 @@ import numba
 import numpy as np
 from pydantic import Field
 
-from mdive.algorithms.ground import pixel_metres
 from mdive.model.flags import UNOBSERVED
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import pixel_metres
 from mdive.plugins import Focal, Local, Metres, operation
 
 Pixels = Annotated[int, Field(ge=0, le=1000, description="length in pixels")]

@@ -15,9 +15,9 @@ import numpy as np
 from pydantic import Field
 
 from mdive.algorithms.flood_tables import Percent
-from mdive.algorithms.ground import least_pixels
 from mdive.algorithms.moments import moments
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import least_pixels
 from mdive.plugins import Hectares, Local, operation
 
 Spread = Annotated[

@@ -16,10 +16,10 @@ from typing import Final
 import numba
 import numpy as np
 
-from mdive.algorithms.ground import pixel_areas
 from mdive.algorithms.terrain_direction import NODATA
 from mdive.algorithms.terrain_ring import COLS, NOWHERE, ROWS, Rings, ring_cells, ring_slot
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import pixel_areas
 from mdive.plugins import Global, Window, operation
 
 Part = dict[str, np.ndarray]

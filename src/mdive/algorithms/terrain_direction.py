@@ -12,9 +12,9 @@ from typing import Final
 import numba
 import numpy as np
 
-from mdive.algorithms.ground import pixel_sizes
 from mdive.algorithms.terrain_ring import COLS, ROWS
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import pixel_sizes
 from mdive.plugins import Focal, Window, operation
 
 OUTLET: Final = 8

@@ -19,8 +19,8 @@ import numba
 import numpy as np
 from pydantic import Field
 
-from mdive.algorithms.ground import pixel_sizes
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import pixel_sizes
 from mdive.plugins import Focal, Window, operation
 
 Azimuth = Annotated[float, Field(ge=0, le=360, description="direction of the sun, degrees clockwise from the grid's north")]

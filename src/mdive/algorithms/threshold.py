@@ -13,10 +13,10 @@ from typing import Final, Literal
 import numba
 import numpy as np
 
-from mdive.algorithms.ground import pixel_metres
 from mdive.algorithms.lattice import BINS
 from mdive.algorithms.modes import fit
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import pixel_metres
 from mdive.plugins import Decibels, Local, Window, operation
 
 Field = Literal["tau", "sigma", "support", "below", "above"]

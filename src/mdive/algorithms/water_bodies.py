@@ -14,8 +14,8 @@ import numba
 import numpy as np
 
 from mdive.algorithms.components import CORNERS, SETTLED, collect, edges_of, label_block, unite
-from mdive.algorithms.ground import least_pixels
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import least_pixels
 from mdive.plugins import Focal, Fraction, Global, Hectares, Local, Window, operation
 
 LOWEST: Final = -60.0

@@ -9,9 +9,9 @@ import numpy as np
 from pydantic import Field
 
 from mdive.algorithms import flood_tables as flood
-from mdive.algorithms.ground import pixel_areas
 from mdive.algorithms.tables import FILL, FILL_CLASS
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import pixel_areas
 from mdive.plugins import ClassEntry, Local, RasterSpec, Reduction, Window, operation
 
 Codes = Annotated[tuple[int, ...], Field(description="values of a class raster, 0 to 255")]
@@ -108,7 +108,7 @@ def water_change_areas(
     Returns
     -------
     Areas in km². ``new``, ``lost``, ``before`` and ``after`` (water on either date), each (lowest, highest): what both maps know for certain, and
-    that with all that is unknown and may be so. ``known``, where both know; ``all``, everything. Pixels are as large as `mdive.algorithms.ground`
+    that with all that is unknown and may be so. ``known``, where both know; ``all``, everything. Pixels are as large as `mdive.pipeline.ground`
     says, row by row.
     """
     joint = _states(before, wet, dry) * 3 + _states(after, wet, dry)

@@ -15,9 +15,9 @@ import numpy as np
 from scipy import ndimage
 
 from mdive.algorithms.evidence import log_odds, mean_of
-from mdive.algorithms.ground import pixel_metres
 from mdive.algorithms.threshold import CLASS_SPREAD, PRIOR_ERROR
 from mdive.model.plan import Grid
+from mdive.pipeline.ground import pixel_metres
 from mdive.plugins import Decibels, Focal, Fraction, Local, operation
 
 RIM: Final = 50.0
