@@ -1,6 +1,7 @@
 """Kill it at any moment: resume gives the same bytes, and nothing looks complete that is not."""
 
 import errno
+import json
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ import pytest
 import mdive
 from mdive.engine.folder import locked
 from mdive.errors import RunFolderError
+from mdive.products import write_json_atomic
 
 
 def start(flood, out):
@@ -86,3 +88,23 @@ def test_opening_nothing_is_refused(tmp_path):
         mdive.open_run(tmp_path)
     with pytest.raises(RunFolderError, match="no run"):
         mdive.resume(tmp_path)
+
+
+def test_a_run_that_ended_between_its_first_two_files_is_finished(flood, calm, shas, tmp_path, monkeypatch):
+    plan = mdive.plan(flood.event, catalog=flood.catalog, tile_size=128)
+    written = []
+
+    def write(path, document):
+        written.append(path.name)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        write_json_atomic(path, document)
+
+    monkeypatch.setattr("mdive.engine.run.write_json_atomic", write)
+    with pytest.raises(KeyboardInterrupt):
+        mdive.run(plan, tmp_path / "run", runtime=mdive.connect("serial"))
+    assert written == ["plan.json", "event.json"]
+    monkeypatch.undo()
+    report = mdive.resume(tmp_path / "run", runtime=mdive.connect("serial"))
+    assert shas(report.folder) == calm.shas
+    assert json.loads((report.folder / "event.json").read_text()) == plan.event

@@ -32,6 +32,9 @@ from mdive.model.plan import Plan, source_by_key
 from mdive.products import check_writable, require_zarr, verify_products, write_json_atomic
 from mdive.runtime import Runtime, Task, threads
 
+EVENT_FILE = "event.json"
+"""Written after the plan, which holds it as well: a folder with one file of a run has that by which the run can be finished."""
+
 
 def run(plan: Plan, out: str | Path, *, runtime: Runtime | None = None, watch: Watcher = nobody, verify_inputs: bool = False) -> Report:
     """Run a plan into a new folder.
@@ -74,7 +77,6 @@ def run(plan: Plan, out: str | Path, *, runtime: Runtime | None = None, watch: W
     with locked(folder):
         _refuse_used(folder)
         (folder / SCRATCH_FOLDER).mkdir(exist_ok=True)
-        write_json_atomic(folder / "event.json", plan.event)
         write_json_atomic(folder / PLAN_FILE, plan.model_dump(mode="json", exclude_none=True))
         return _work(folder, runtime or threads(), watch)
 
@@ -136,6 +138,8 @@ def _work(folder: Path, runtime: Runtime, watch: Watcher) -> Report:
     started = datetime.now(UTC)
     job = open_job(folder.resolve())
     _refuse_formats(job.plan)
+    if not (folder / EVENT_FILE).exists():
+        write_json_atomic(folder / EVENT_FILE, job.plan.event)
     for made in job.plan.derived:
         _make(run_folder(job.folder, made), made, runtime, watch)
     total = len(job.tiles) * len(job.passes) + 1
