@@ -62,8 +62,9 @@ def day(event, faulty, tmp_path, monkeypatch):
     """Run the event over the server, as a new process would, in little time."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     monkeypatch.setattr("mdive.engine.finish.map_picture", lambda *_, **__: ("", []))
-    monkeypatch.setattr(connections, "SILENCE_SECONDS", 0.2)
-    monkeypatch.setattr(connections, "SLOW_SECONDS", 0.1)
+    # The server shares this process, whose threads import libraries meanwhile: shorter silences than these happen by themselves.
+    monkeypatch.setattr(connections, "SILENCE_SECONDS", 0.4)
+    monkeypatch.setattr(connections, "SLOW_SECONDS", 0.2)
     monkeypatch.setattr(connections, "SLOW_BYTES", 10_000.0)
     monkeypatch.setattr(web, "WHOLE", 1000)
     monkeypatch.setattr(files, "FIRST_PAUSE", 0.0)
