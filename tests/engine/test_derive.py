@@ -17,8 +17,10 @@ from shapely.geometry import box, mapping
 
 import mdive
 from mdive.cube import make_grid
+from mdive.cube.failures import Unreadable
+from mdive.cube.files import driver_for
 from mdive.engine import planning
-from mdive.engine.derive import makers, native_metres, padded, within
+from mdive.engine.derive import derived_files, located, makers, native_metres, padded, within
 from mdive.engine.ready import ready
 from mdive.errors import InputError
 from mdive.model import Area, load_event
@@ -327,3 +329,26 @@ def test_of_two_makers_mdives_own_is_taken(plan, monkeypatch):
     monkeypatch.setattr("mdive.engine.derive.algorithms", lambda: {"aaa.hand": other, "terrain.hand": own})
     dem = [s.model_copy(update={"bands": ("dem",)}) for s in plan.sources if s.phase == "static"][:1]
     assert [maker.name for maker, _ in makers(algorithm_spec("flood.sar_threshold"), dem)] == ["terrain.hand"]
+
+
+@pytest.mark.parametrize(
+    "href",
+    [
+        "derived://x/../../../secret.tif",
+        "derived:terrain.hand/../../secret.tif",
+        "derived:/secret.tif#://",
+        "derived:terrain.hand/products/../secret.tif",
+    ],
+)
+def test_an_address_of_a_catalogue_never_becomes_a_path_by_looking_derived(plan, tmp_path, href):
+    post = next(s for s in plan.sources if s.phase == "post")
+    item = post.items[0]
+    hostile = item.model_copy(update={"assets": {**item.assets, "vv": item.assets["vv"].model_copy(update={"href": href})}})
+    given = plan.model_copy(update={"sources": tuple(s.model_copy(update={"items": (hostile,)}) if s is post else s for s in plan.sources)})
+    found = {s.key: s for s in located(given, tmp_path).sources}
+    assert found[post.key].items[0].assets["vv"].href == href
+    hand = found["terrain.hand/static"].items[0].assets["hand"].href
+    assert hand == str(tmp_path / HAND / "products" / "hand.tif")
+    assert not any("secret" in name for name in derived_files(given))
+    with pytest.raises(Unreadable, match="neither an absolute path"):
+        driver_for(href)

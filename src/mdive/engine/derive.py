@@ -6,6 +6,7 @@ the elevation model), so it is no part of the pipeline's graph but an input of i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from math import floor, hypot, log10
 from pathlib import Path
@@ -27,8 +28,8 @@ from mdive.products.encoding import encoding_of
 FOLDER: Final = "derived"
 """Where the runs of the makers lie in a run's folder."""
 
-_SCHEME: Final = "derived:"
-"""Begins the address of a file that a maker's run will have written."""
+_ADDRESS: Final = re.compile(r"derived:([a-z][a-z0-9_.]*/products/[a-z][a-z0-9_]*\.tif)")
+"""Address of a file that a maker's run will have written. Nothing else becomes a path: an address in a catalogue may begin like one."""
 
 _TOLD: Final = ("read_failure", "edge_contaminated")
 """Flags of a derived band that whoever reads it should hear of: what was lost, and what was cut off by the edge of the data."""
@@ -116,7 +117,7 @@ def derived_source(made: Plan, maker: AlgorithmSpec, bands: Sequence[str]) -> So
         stored = encoding_of(specs[band])
         smooth = specs[band].dtype == "float32"
         assets[band] = AssetRef(
-            href=f"{_SCHEME}{maker.name}/products/{band}.tif",
+            href=f"derived:{maker.name}/products/{band}.tif",
             dtype=stored.dtype,
             nodata="nan" if stored.nodata is not None and stored.nodata != stored.nodata else stored.nodata,
             scale=stored.scale,
@@ -141,7 +142,7 @@ def derived_source(made: Plan, maker: AlgorithmSpec, bands: Sequence[str]) -> So
 
 def is_derived(source: Source) -> bool:
     """Whether a source is the product of a plan that runs first."""
-    return any(asset.href.startswith(_SCHEME) for item in source.items for asset in item.assets.values())
+    return any(_ADDRESS.fullmatch(asset.href) for item in source.items for asset in item.assets.values())
 
 
 def run_folder(folder: Path, made: Plan) -> Path:
@@ -151,8 +152,8 @@ def run_folder(folder: Path, made: Plan) -> Path:
 
 def derived_files(plan: Plan) -> list[str]:
     """Return the paths, in a run's folder, of the derived files that a plan reads."""
-    hrefs = {a.href for s in plan.sources for i in s.items for a in i.assets.values() if a.href.startswith(_SCHEME)}
-    return sorted(f"{FOLDER}/{href.removeprefix(_SCHEME)}" for href in hrefs)
+    found = (_ADDRESS.fullmatch(a.href) for s in plan.sources for i in s.items for a in i.assets.values())
+    return sorted({f"{FOLDER}/{address[1]}" for address in found if address})
 
 
 def located(plan: Plan, folder: Path) -> Plan:
@@ -161,9 +162,8 @@ def located(plan: Plan, folder: Path) -> Plan:
         return plan
 
     def at(asset: AssetRef) -> AssetRef:
-        if not asset.href.startswith(_SCHEME):
-            return asset
-        return asset.model_copy(update={"href": str(folder / FOLDER / asset.href.removeprefix(_SCHEME))})
+        address = _ADDRESS.fullmatch(asset.href)
+        return asset.model_copy(update={"href": str(folder / FOLDER / address[1])}) if address else asset
 
     sources = (
         s.model_copy(update={"items": tuple(i.model_copy(update={"assets": {b: at(a) for b, a in i.assets.items()}}) for i in s.items)})
