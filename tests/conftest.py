@@ -288,7 +288,6 @@ def _s3_error(status, code, headers=None):
 
 @pytest.fixture(scope="session")
 def _moto():
-    pytest.importorskip("moto.server")
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -341,7 +342,6 @@ def louisiana():
     folder = base / "cases" / "water-louisiana"
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder} (set MDIVE_REAL_DATA)")
-    rasterio = pytest.importorskip("rasterio")
 
     def read(name):
         with rasterio.open(folder / f"{name}.tif") as source:

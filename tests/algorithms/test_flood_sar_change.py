@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -169,7 +170,6 @@ LANDSCAPES = ({"wind": 0.3}, {"stage": 0.0}, {"stage": 4.0}, {"static": ()})
 def mapped(tmp_path_factory):
     """``mapped(k)``: classes, probability and truth of a landscape that no test of ours was made for, by the recipe of its event class or another
     algorithm."""
-    rasterio = pytest.importorskip("rasterio")
     from mdive.model import load_event
     from mdive.testing import make_flood_event
 
@@ -580,7 +580,6 @@ def test_wrong_parameters_are_refused(given_):
 @pytest.mark.parametrize("depth", [1, 6])
 def test_nothing_floods_through_three_quiet_winters(analyse, real_data, burst, depth):
     """Every fourth date against the one before, or the six before: at most 1 % of land is a false alarm."""
-    rasterio = pytest.importorskip("rasterio")
     dates = sorted(d for d in (real_data / "raw" / "sar" / "opera_rtc_10SGD").iterdir() if d.is_dir())
     assert len(dates) > 20
     bands = [np.stack([rasterio.open(next(d.glob(f"*{burst}*_{p}.tif"))).read(1) for d in dates]) for p in ("VV", "VH")]

@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -536,7 +537,6 @@ def test_wrong_parameters_are_refused(given_):
 
 @pytest.fixture(scope="session")
 def chip(real_data):
-    rasterio = pytest.importorskip("rasterio")
 
     def read(name):
         folder = next((real_data / "cases").glob(f"flood-{name}-*"))
@@ -576,7 +576,6 @@ def test_a_real_scene_without_water_has_none(analyse, chip):
 def test_small_scenes_of_a_lake_and_of_ploughed_fields(analyse, real_data, name, least, most):
     """The fields are as dark as the published thresholds in both polarisations; the land cover says 53 and 6 % of water, the latter a narrow
     river between trees that radar does not show."""
-    rasterio = pytest.importorskip("rasterio")
     vv, vh = 10 ** (
         rasterio.open(real_data / "raw" / "sar" / "terramind_terramesh" / "S1RTC" / f"{name}.tif").read().astype("float32") / 10
     )
@@ -590,7 +589,6 @@ def test_a_real_scene_without_data_is_not_dry(analyse, chip):
 
 
 def test_dry_hills_at_30_m_have_no_water_through_two_years(analyse, real_data):
-    rasterio = pytest.importorskip("rasterio")
     dates = sorted((real_data / "raw" / "sar" / "opera_rtc_10SGD").iterdir())
     assert len(dates) > 10
     for date in dates[::4]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import example, given, settings
 
 import mdive
@@ -95,7 +96,6 @@ def test_input_is_not_changed():
 @settings(max_examples=20, deadline=None)
 @given(cases(least=2))
 def test_dask_in_any_chunks(case):
-    xr = pytest.importorskip("xarray")
     dem, tiles = case
     chunks = {"y": tuple(np.diff(tiles.row_edges).tolist()), "x": tuple(np.diff(tiles.col_edges).tolist())}
     lazy = xr.DataArray(dem, dims=("y", "x")).chunk(chunks)

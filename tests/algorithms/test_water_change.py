@@ -1,7 +1,10 @@
 """New and lost water between two maps: known counts, what is unknown as a bound, any tiles, and a real flood."""
 
 import numpy as np
+import pyproj
 import pytest
+import rasterio
+import rioxarray  # noqa: F401 - adds the accessor
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,10 +64,9 @@ def test_areas_by_hand():
 
 def test_pixels_in_degrees_are_as_large_as_they_are():
     """One degree by one degree from 60 to 59 north: 6,244 km² on the ellipsoid, half of one at the equator, in whichever CRS."""
-    pytest.importorskip("rioxarray")
     new = located(np.ones((100, 100), "uint8"), 0.01, "EPSG:4326")
     got = mdive.apply("water_change_areas", xr.zeros_like(new), new)["new"]
-    geod = pytest.importorskip("pyproj").Geod(ellps="WGS84")
+    geod = pyproj.Geod(ellps="WGS84")
     # A parallel is no geodesic: many short ones.
     lon = np.linspace(10, 11, 1001)
     area, _ = geod.polygon_area_perimeter([*lon, *lon[::-1]], [*np.full(1001, 59.0), *np.full(1001, 60.0)])
@@ -100,7 +102,6 @@ def test_bounds_hold_whatever_is_hidden():
 
 
 def band(real_data, pattern):
-    rasterio = pytest.importorskip("rasterio")
     (path,) = (real_data / "raw" / "floods").glob(pattern)
     with rasterio.open(path) as source:
         t = source.transform

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -438,7 +439,6 @@ def real_data(*parts):
 
 
 def read(path):
-    rasterio = pytest.importorskip("rasterio")
     with rasterio.open(path) as source:
         return source.read(), source.nodata
 
